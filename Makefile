@@ -1,0 +1,47 @@
+# perfloop: two commands matter, `make demo` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-build-isolation -c constraints.txt
+
+.PHONY: demo test lint docs services bench-loop bench-diagnosis clean
+
+$(VENV)/.run: pyproject.toml demo/pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "perfloop needs Python 3.11 or newer: make demo PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt hatchling editables
+	$(PIP) -e '.[twin,web]' -e ./demo
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) -e '.[twin,web,mcp,dev]' -e ./demo
+	touch $@
+
+demo: $(VENV)/.run  ## the main job on the bundled shop
+	$(BIN)/perfloop demo
+
+test: $(VENV)/.dev  ## all tests; as root, first what the distribution must bring
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory services; fi
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m perfloop.cli.docs --check
+
+docs: $(VENV)/.dev  ## write what is generated: docs/cli.md, docs/config.md, docs/schema, docs/rules
+	$(BIN)/python -m perfloop.cli.docs
+
+services:  ## what tests need from the distribution, without starting any daemon
+	@sh scripts/services.sh
+
+bench-loop: $(VENV)/.dev
+	$(BIN)/python -m bench.loop
+
+bench-diagnosis: $(VENV)/.dev
+	$(BIN)/python -m bench.diagnosis
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

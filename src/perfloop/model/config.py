@@ -1,0 +1,144 @@
+"""The configuration: ``perfloop.toml`` or ``[tool.perfloop]``. Each knob is written once, here; the schema and the docs are generated from it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from perfloop.model.base import Word
+from perfloop.model.limits import RatePerS, TimeoutS
+from perfloop.model.result import Slo
+from perfloop.model.target import Environment
+
+SECRET_REFERENCE = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$"
+
+
+class SettingConfig(Word):
+    """One setting of the service that perfloop may change: a key of a configuration file."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="Name of the setting, used in findings and candidates.")
+    file: str = Field(description="The file, relative to this configuration; TOML, JSON or key=value by its ending.")
+    key: str = Field(description="Dotted key in the file.")
+    answers: tuple[str, ...] = Field(default=(), description="Rules that a larger value answers, e.g. pool-exhausted.")
+    min: float | None = Field(default=None, description="Lowest value that may be set.")
+    max: float | None = Field(default=None, description="Highest value that may be set.")
+    restart: bool = Field(default=True, description="The service reads it at start only, so changing it needs the restart command.")
+
+
+class CandidateConfig(Word):
+    """A change that you want tried: kept if it is proved to help, undone if not."""
+
+    title: str
+    setting: str = Field(description="Id of one of the target's settings.")
+    value: Any
+    step: str = Field(default="", description="The endpoint by which it is judged; empty: all requests together.")
+
+
+class JourneyConfig(Word):
+    """One kind of request and its weight."""
+
+    name: str = Field(default="", description="Label; METHOD and path where empty.")
+    path: str = Field(default="", description="Path with query. {a..b} expands to numbers spread over that range.")
+    paths: tuple[str, ...] = Field(default=(), description="Several concrete paths, sent in turn.")
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    weight: float = Field(default=1.0, gt=0)
+    headers: dict[str, str] = {}
+    body: str = ""
+    repeatable: bool = Field(default=False, description="For requests that change data: says that sending it again leaves the same state.")
+
+    @model_validator(mode="after")
+    def _one_path(self) -> JourneyConfig:
+        if bool(self.path) == bool(self.paths):
+            raise ValueError("a journey needs either path or paths")
+        return self
+
+
+class TargetConfig(Word):
+    """The service, where its data lives, and how to restart it."""
+
+    name: str = Field(default="", description="A name for reports; host and port where empty.")
+    url: str = Field(default="", description="Base URL of the service.")
+    environment: Environment | None = Field(default=None, description="sandbox, staging or production: safeguards scale with it.")
+    process: str = Field(default="auto", description="auto (from the listening socket) or a process id.")
+    postgres: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a read-only role: env:NAME or file:PATH.")
+    postgres_admin: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of the role that owns the tables; used for changes only.")
+    openapi: str = Field(default="", description="Path of the OpenAPI document; empty: the usual places are tried.")
+    access_log: str = Field(default="", description="An access log in combined format, to take paths and weights from.")
+    headers: dict[str, str] = Field(default={}, description="Headers sent with every request; a value may be a reference (env:NAME, file:PATH).")
+    ca_file: str = Field(default="", description="CA certificates to trust, PEM.")
+    health_path: str = Field(default="", description="Path that answers 2xx when the service is healthy; empty: the first step.")
+    restart_command: str = Field(default="", description="Command that restarts the service and returns when it was told to; run without a shell.")
+    restart_timeout_s: TimeoutS = 30.0
+    allow_hosts: tuple[str, ...] = Field(default=(), description="Non-local hosts that may be loaded.")
+    source_root: str = Field(default="", description="Folder of the service's own code; empty: its working directory.")
+    settings: tuple[SettingConfig, ...] = ()
+
+
+class ChangesConfig(Word):
+    """What may be changed without asking."""
+
+    allow: Literal["none", "safe", "ask"] = Field(default="none", description="none: nothing; safe: safe changes by themselves; ask: also those that ask, after a yes.")
+    restart: bool = Field(default=False, description="A restart by the configured command is safe here (in a sandbox it is).")
+    ticket: str = Field(default="", description="Change ticket; required in production.")
+    approved_by: str = Field(default="", description="Who approved; required in production.")
+
+
+class MeasureConfig(Word):
+    """How to measure. The defaults suit a service of tens to thousands of requests a second."""
+
+    rate_per_s: RatePerS | None = Field(default=None, description="Open arrival rate; empty: half of the measured knee.")
+    window_s: float = Field(default=5.0, ge=1, le=600, description="Length of one window.")
+    windows: int = Field(default=5, ge=3, le=100, description="Windows of the baseline.")
+    warmup_s: float = Field(default=3.0, ge=0, le=600)
+    pairs: int = Field(default=4, ge=3, le=60, description="Pairs of rounds to prove a change, at most.")
+    pairs_window_s: float = Field(default=4.0, ge=1, le=600, description="Length of one round.")
+    settle_s: float = Field(default=1.0, ge=0, le=60, description="Wait after each toggle.")
+    effect_min: float = Field(default=0.05, ge=0, le=1, description="Smallest relative improvement worth keeping.")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    timeout_s: TimeoutS = 10.0
+    connections_max: int = Field(default=256, ge=1, le=50_000)
+    throughput: bool = Field(default=True, description="Search the highest rate that keeps the SLO, before and after.")
+    experiments: bool = Field(default=True, description="Run the experiments that confirm or refute findings.")
+    seed: int = 1
+
+
+class LimitsConfig(Word):
+    """Hard limits."""
+
+    time_max_s: float = Field(default=900.0, ge=30, le=86_400, description="Budget of one improve.")
+    rate_max_per_s: RatePerS = 500.0
+    change_lease_s: float = Field(default=60.0, ge=5, le=300, description="A change whose lease is not renewed for this long is undone.")
+    undo_max_s: float = Field(default=300.0, ge=5, le=300)
+    changes_max: int = Field(default=8, ge=0, le=100)
+    disk_max_bytes: int = Field(default=2 * 2**30, ge=2**20)
+    runs_max: int = Field(default=200, ge=1)
+
+
+class RuleConfig(Word):
+    """One rule: switched off, or its thresholds overridden by the names its page lists."""
+
+    enabled: bool = True
+    thresholds: dict[str, float] = {}
+
+
+class IncidentsConfig(Word):
+    """Where critical regressions and failed undos go; kept on disk until delivered."""
+
+    webhook: str = ""
+    webhook_secret: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE)
+
+
+class Config(Word):
+    """The whole configuration; everything is optional."""
+
+    target: TargetConfig = TargetConfig()
+    journeys: tuple[JourneyConfig, ...] = ()
+    slo: Slo = Slo()
+    measure: MeasureConfig = MeasureConfig()
+    changes: ChangesConfig = ChangesConfig()
+    candidates: tuple[CandidateConfig, ...] = ()
+    limits: LimitsConfig = LimitsConfig()
+    rules: dict[str, RuleConfig] = {}
+    incidents: IncidentsConfig = IncidentsConfig()
+    user: str = Field(default="performance-engineer-agent", description="Who is named in the audit log.")

@@ -1,0 +1,91 @@
+"""What came back: windows of load with mergeable histograms, and the summary of several windows."""
+
+from __future__ import annotations
+
+from perfloop.model.base import Estimate, Word
+
+
+class HistogramData(Word):
+    """A log-bucket histogram as columns: ``counts[i]`` values fell into bucket ``buckets[i]``; see ``perfloop.stats.histogram`` for the bucket bounds (relative error ≤ 1 %, 1 µs to 1 h)."""
+
+    buckets: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+    sum_s: float = 0.0
+    max_s: float = 0.0
+
+
+class StepSamples(Word):
+    """One step in one window. ``errors`` maps the error class (connect, timeout, reset, protocol, status_4xx, status_5xx) to its count; ``latency`` holds successes only, from the intended start, in seconds."""
+
+    name: str
+    sent: int
+    ok: int
+    errors: dict[str, int] = {}
+    bytes_in: int = 0
+    latency: HistogramData = HistogramData()
+
+
+class Window(Word):
+    """One window of load on the target. ``label`` says what for (``baseline``, ``proof-a``, ``proof-b``, ``probe``)."""
+
+    label: str
+    started_at: str
+    duration_s: float
+    rate_per_s: float
+    steps: tuple[StepSamples, ...]
+    lateness_p99_s: float = 0.0  # of the generator's own schedule: actual minus intended send time
+    generator_ok: bool = True  # False: the generator was the bottleneck and the window gives no verdict
+    stopped_early: str = ""  # why, when the window did not run to its end
+    cpu_seconds: float | None = None  # of the service's processes, during the window
+    generator_cpu: int | None = None
+    per_second_p95_s: tuple[float, ...] = ()
+
+
+class StepSummary(Word):
+    """One step over several windows; percentiles are read from the merged histogram, intervals come from the windows."""
+
+    name: str
+    sent: int
+    ok: int
+    errors: dict[str, int] = {}
+    rate_per_s: float = 0.0
+    mean_s: float | None = None
+    p50_s: Estimate | None = None
+    p95_s: Estimate | None = None
+    p99_s: Estimate | None = None
+    max_s: float | None = None
+    latency: HistogramData = HistogramData()
+
+
+class Summary(Word):
+    """Several windows of the same load. ``total`` is all steps together; ``noise_cv`` is the coefficient of variation of the windows' p95."""
+
+    label: str
+    windows: int
+    window_s: float
+    rate_per_s: float
+    total: StepSummary
+    steps: tuple[StepSummary, ...]
+    noise_cv: float | None = None
+    lateness_p99_s: float = 0.0
+    generator_ok: bool = True
+    cpu_seconds_per_request: float | None = None
+
+
+class RateProbe(Word):
+    """One probe of a search for the highest rate that keeps the SLO."""
+
+    rate_per_s: float
+    achieved_per_s: float
+    p95_s: float | None
+    error_rate: float
+    ok: bool
+
+
+class RateSearch(Word):
+    """The highest rate that kept the SLO; ``rate_per_s`` is None where not even the lowest probe did, ``bounded`` False where the upper end was never reached."""
+
+    rate_per_s: float | None
+    slo: str
+    probes: tuple[RateProbe, ...]
+    bounded: bool = True
