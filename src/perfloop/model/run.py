@@ -39,6 +39,8 @@ class Window(Word):
     cpu_seconds: float | None = None  # of the service's processes, during the window
     generator_cpu: int | None = None
     per_second_p95_s: tuple[float, ...] = ()
+    achieved_per_s: float | None = None  # rate of successful answers while they came steadily; below rate_per_s when the service fell behind
+    retries: int = 0  # requests sent once more because an idle connection had been closed under them; each still ends in one class
 
 
 class StepSummary(Word):

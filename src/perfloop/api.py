@@ -1,0 +1,113 @@
+"""One function per verb. Verbs that take time are generators of events whose return value is the result; doors print, stream or thread them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+from perfloop.loop import engineer, knowing, opening, stored, undo
+from perfloop.loop.demo import run_demo
+from perfloop.model.change import Plan
+from perfloop.model.event import Event
+from perfloop.model.replies import BaselineResult, DoctorResult, InitResult, LogResult, RollbackResult, RunsResult
+from perfloop.model.requests import (
+    ApplyRequest,
+    BaselineRequest,
+    CheckRequest,
+    CompareRequest,
+    DemoRequest,
+    DiagnoseRequest,
+    DoctorRequest,
+    ExplainRequest,
+    ImproveRequest,
+    InitRequest,
+    LogRequest,
+    PlanRequest,
+    ReportRequest,
+    RollbackRequest,
+    RunsRequest,
+)
+from perfloop.model.result import RunResult
+from perfloop.model.verdict import Verdict
+
+
+def improve(request: ImproveRequest, cwd: Path | None = None) -> Generator[Event, None, RunResult]:
+    """The whole loop: measure, find, change, prove, keep or undo, look again."""
+    session = opening.open_session(request, "improve", cwd)
+    return (yield from opening.run(session, engineer.improve(session), request.output_dir))
+
+
+def check(request: CheckRequest, cwd: Path | None = None) -> Generator[Event, None, RunResult]:
+    """Measure and diagnose; nothing is changed."""
+    session = opening.open_session(request, "check", cwd)
+    return (yield from opening.run(session, engineer.check(session), request.output_dir))
+
+
+def apply(request: ApplyRequest, cwd: Path | None = None) -> Generator[Event, None, RunResult]:
+    """Try the changes of a saved plan, each proved, kept or undone."""
+    plan_ = stored.load_plan(request.plan, cwd)
+    asked = ImproveRequest(config=request.config, url=plan_.target_url, budget=request.budget, yes=request.yes, strict=request.strict, no_input=request.no_input)
+    session = opening.open_session(asked, "improve", cwd)
+    return (yield from opening.run(session, engineer.apply(session, plan_), ""))
+
+
+def demo(request: DemoRequest, cwd: Path | None = None) -> Generator[Event, None, RunResult]:
+    """Start an installed demo service and run the whole loop on it."""
+    return (yield from run_demo(request, improve, cwd))
+
+
+def doctor(request: DoctorRequest, cwd: Path | None = None) -> DoctorResult:
+    """What can be measured and changed here, with the command that closes each gap."""
+    return knowing.doctor(request, cwd)
+
+
+def diagnose(request: DiagnoseRequest, cwd: Path | None = None) -> RunResult:
+    """Judge a run's stored evidence again; no traffic."""
+    return stored.diagnose(request, cwd)
+
+
+def plan(request: PlanRequest, cwd: Path | None = None) -> Plan:
+    """Changes that answer a run's findings, saved; applies nothing."""
+    return stored.plan(request, cwd)
+
+
+def rollback(request: RollbackRequest, cwd: Path | None = None) -> RollbackResult:
+    """Undo what is open, kept or stuck; with ``show``, print the commands only."""
+    return undo.rollback(request, cwd)
+
+
+def baseline(request: BaselineRequest, cwd: Path | None = None) -> BaselineResult:
+    """Keep a run as a named reference, list them, or drop one."""
+    return stored.baseline(request, cwd)
+
+
+def compare(request: CompareRequest, cwd: Path | None = None) -> Verdict:
+    """Run B against run A; a stored run raises suspicion, it does not prove."""
+    return stored.compare(request, cwd)
+
+
+def report(request: ReportRequest, cwd: Path | None = None) -> str:
+    """A stored run in one of the formats."""
+    return stored.report(request, cwd)
+
+
+def runs(request: RunsRequest, cwd: Path | None = None) -> RunsResult:
+    """The stored runs, newest first."""
+    return stored.runs(request, cwd)
+
+
+def log(request: LogRequest, cwd: Path | None = None) -> LogResult:
+    """The audit log, or the check of its hash chain."""
+    return stored.log(request, cwd)
+
+
+def explain(request: ExplainRequest, cwd: Path | None = None) -> str:
+    """The page of a rule, a change kind or an exit code."""
+    return knowing.explain(request, cwd)
+
+
+def init(request: InitRequest, cwd: Path | None = None) -> InitResult:
+    """Write a perfloop.toml from what can be discovered."""
+    return knowing.init(request, cwd)
+
+

@@ -1,0 +1,1 @@
+"""Changes: what each kind plans, applies, verifies and undoes. Only ``loop`` decides when."""

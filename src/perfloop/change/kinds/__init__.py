@@ -1,0 +1,7 @@
+"""The kinds of change, one file each; third parties add theirs by the entry point ``perfloop.changes``."""
+
+BUILTIN = (
+    "perfloop.change.kinds.postgres_index",
+    "perfloop.change.kinds.app_setting",
+    "perfloop.change.kinds.code",
+)

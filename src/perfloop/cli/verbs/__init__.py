@@ -1,0 +1,29 @@
+"""One file per verb: ``REQUEST`` (its request model) and ``run(request, output)``, which returns the exit code."""
+
+#: group → verb → one line of help; the module is ``perfloop.cli.verbs.<verb>``. Written here so that ``--help`` imports no verb.
+VERBS: dict[str, dict[str, str]] = {
+    "Look": {
+        "check": "measure a service, find its bottleneck, report (what a bare URL does)",
+        "doctor": "what can be measured and changed here, and how to close each gap",
+        "diagnose": "judge the stored evidence of a run again, without traffic",
+        "compare": "compare two runs, with proof",
+        "explain": "the page of a rule, a change kind or an exit code",
+    },
+    "Change": {
+        "improve": "the whole loop: measure, find, change, prove, keep or undo",
+        "plan": "write a plan of changes from a run's findings; applies nothing",
+        "apply": "apply a saved plan under journal and watchdog, and prove it",
+        "rollback": "undo changes that were kept, are open, or are stuck",
+    },
+    "Record": {
+        "baseline": "keep a run as a named reference",
+        "report": "render a stored run as html, markdown, json, junit or text",
+        "log": "read or verify the audit log",
+    },
+    "Start and serve": {
+        "demo": "start the bundled slow service and improve it",
+        "init": "write a perfloop.toml from what can be discovered",
+        "ui": "show stored runs in a browser, on 127.0.0.1 only",
+        "mcp": "serve stored runs and plans to coding agents over stdio",
+    },
+}

@@ -1,0 +1,1 @@
+"""What is there: the configuration, the target behind a URL, and what may be done to it here."""

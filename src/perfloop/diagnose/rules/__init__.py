@@ -1,0 +1,1 @@
+"""The rules: one pure function of evidence per file, in a room by subject."""

@@ -1,0 +1,1 @@
+"""The hands: processes, files, sockets, clocks and secrets of this machine."""

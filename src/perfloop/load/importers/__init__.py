@@ -1,0 +1,1 @@
+"""Journeys from what people have: an OpenAPI document, an access log. Pure."""

@@ -1,0 +1,39 @@
+"""Which targets may be loaded: a loopback address is plain, any other must be allowed by name."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+from perfloop.errors import CannotMeasure, UsageError
+from perfloop.load.engines.requests import parse_origin
+
+
+def check_allowed(url: str, allow_hosts: Sequence[str]) -> tuple[str, ...]:
+    """The addresses that the URL's host resolves to, when it may be loaded.
+
+    A name counts as local only when *all* its addresses are loopback. ``UsageError`` names the host and the bound (``target.allow_hosts``);
+    ``CannotMeasure`` for a name that does not resolve.
+    """
+    origin = parse_origin(url)
+    host = origin.host.rstrip(".")
+    try:
+        found = socket.getaddrinfo(host, origin.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise CannotMeasure(f"the host {host} cannot be resolved", why=str(error), fix="check the name in the URL") from error
+    addresses = tuple(dict.fromkeys(str(entry[4][0]).split("%")[0] for entry in found))
+    if all(_loopback(address) for address in addresses) or host in {allowed.lower().rstrip(".") for allowed in allow_hosts}:
+        return addresses
+    named = f"names only {', '.join(allow_hosts)}" if allow_hosts else "is empty"
+    raise UsageError(
+        f"{host} may not be loaded",
+        why=f"it is no local address ({', '.join(addresses[:3])}), and target.allow_hosts {named}",
+        fix=f'if it is yours to load, allow it by name: allow_hosts = ["{host}"] under [target] in perfloop.toml',
+    )
+
+
+def _loopback(address: str) -> bool:
+    parsed = ip_address(address)
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return (mapped or parsed).is_loopback

@@ -1,0 +1,93 @@
+"""One look at the target: probes under load, each step alone, the rules, and the experiments that would refute what they suspect."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from perfloop.diagnose.runner import diagnose as judge
+from perfloop.host.secrets import resolve
+from perfloop.load.summary import merge_windows
+from perfloop.loop import plugins
+from perfloop.loop.confirm import confirm_all
+from perfloop.loop.experiments import observed_solo, tools_for
+from perfloop.loop.prepare import Session
+from perfloop.model.event import Event, PhaseStarted, Told
+from perfloop.model.evidence import Evidence
+from perfloop.model.finding import Diagnosis
+from perfloop.model.run import Window
+from perfloop.observe.base import Access, ObservedParts
+from perfloop.observe.runner import Observer
+from perfloop.observe.source import snippets
+from perfloop.report.flame import flame
+
+WINDOW_S = 6.0
+SOLO_S = 1.5
+SOLO_REQUESTS_MAX = 60
+STEPS_MAX = 12  # sent alone, the heaviest by weight first
+SOLO_PROBES = ("stacks", "sockets", "process")
+
+
+def diagnose(session: Session) -> Generator[Event, None, None]:
+    """Collect evidence, judge it, run the experiments, judge again; stored as evidence-N.json."""
+    first = session.looks == 0
+    evidence = yield from collect(session)
+    rules = session.config.rules
+    diagnosis = judge(evidence, rules)
+    if session.config.measure.experiments and any(finding.experiment for finding in diagnosis.findings):
+        yield PhaseStarted(phase="confirm", detail="experiments that would refute the suspects", left_s=session.meter.left_s)
+        results = yield from confirm_all(diagnosis.findings, tools_for(session, access(session), evidence), session.audit, session.meter.left_s)
+        evidence = evidence.with_(experiments=evidence.experiments + results)
+        diagnosis = judge(evidence, rules)
+    session.evidence = evidence
+    session.looks += 1
+    session.store.save_evidence(session.result.run_id, f"evidence-{session.looks}", evidence)
+    graph = flame(evidence.stacks, session.meter.target.source_root)
+    experiments = session.result.experiments + evidence.experiments
+    if first:
+        session.put(diagnosis=diagnosis, flame_before=graph, experiments=experiments, unavailable=evidence.unavailable)
+    else:
+        session.put(diagnosis_after=diagnosis, flame_after=graph, experiments=experiments)
+    yield from _tell(diagnosis)
+
+
+def collect(session: Session) -> Generator[Event, None, Evidence]:
+    """The probes under the configured load, then each step alone."""
+    meter = session.meter
+    yield PhaseStarted(phase="look", detail=f"{WINDOW_S:g} s under load with all probes, then each step alone", left_s=meter.left_s)
+    window, parts = yield from _observed(session, meter.window("look", session.result.rate_per_s, WINDOW_S, seed=500 + session.looks))
+    evidence: Evidence = parts.into(Evidence(target=meter.target, window=window, baseline=merge_windows("baseline", session.baseline)))
+    solos = []
+    for step in sorted(meter.steps, key=lambda step: -step.weight)[:STEPS_MAX]:
+        solos.append(observed_solo(meter, access(session), step, SOLO_REQUESTS_MAX, SOLO_S, SOLO_PROBES))
+    stacks = (*evidence.stacks, *(one for alone in solos for one in alone.stacks))
+    seen: Evidence = evidence.with_(solo=tuple(solos), source=snippets(stacks, meter.target.source_root))
+    return seen
+
+
+def access(session: Session) -> Access:
+    """What the probes may use now."""
+    reference = session.config.target.postgres
+    return Access(
+        pids=session.meter.pids,
+        postgres_dsn=resolve(reference, session.base_dir) if reference else "",
+        source_root=session.meter.target.source_root,
+    )
+
+
+def _observed(session: Session, load: Generator[Event, None, Window]) -> Generator[Event, None, tuple[Window, ObservedParts]]:
+    with Observer(session.meter.target, access(session), None, plugins.load("probe")) as observer:
+        observer.wait_ready()
+        result = yield from load
+        return result, observer.stop()
+
+
+def _tell(diagnosis: Diagnosis) -> Generator[Event, None, None]:
+    for number, finding in enumerate(diagnosis.findings[:5], 1):
+        place = finding.place
+        where = f" at {place.file}:{place.line}" if place.file else f" in {place.query[:80]}" if place.query else f" ({place.peer})" if place.peer else ""
+        yield Told(level="bad" if number == 1 else "info", text=f"{number}. {finding.rule} ({finding.confidence.value}): {finding.title}{where}")
+    if not diagnosis.findings:
+        yield Told(level="good", text="no bottleneck found")
+
+
+__all__ = ["access", "collect", "diagnose"]

@@ -1,0 +1,184 @@
+"""Windows of load on the target, with the service's CPU time beside them and a running estimate for whoever watches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+
+from perfloop.errors import CannotMeasure
+from perfloop.host.processes import allowed_cpus, cpu_seconds, descendants
+from perfloop.load.run import run_window
+from perfloop.load.search import knee_slo, search_rate
+from perfloop.model.base import Estimate
+from perfloop.model.config import Config
+from perfloop.model.event import Event, PhaseStarted, RunningEstimate, Told
+from perfloop.model.journey import Step, Workload
+from perfloop.model.result import Slo
+from perfloop.model.run import RateProbe, RateSearch, Window
+from perfloop.model.target import Target
+from perfloop.stats.histogram import Histogram
+from perfloop.stats.intervals import geometric_t_interval
+
+KNEE_START_PER_S = 8.0
+PROBE_S = 3.0
+
+
+@dataclass
+class Meter:
+    """Sends load to one target and counts what comes back. ``target`` is replaced when a restart gave the service a new process."""
+
+    config: Config
+    target: Target
+    steps: tuple[Step, ...]
+    headers: tuple[tuple[str, str], ...]
+    deadline: float  # monotonic: the end of the whole run
+    points: list[tuple[float, float]] = field(default_factory=list)  # (concurrency, requests/s) of every ok rate probe
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The service's processes now, children included."""
+        seen: dict[int, None] = {}
+        for process in self.target.processes:
+            for pid in (process.pid, *descendants(process.pid)):
+                seen[pid] = None
+        return tuple(seen)
+
+    @property
+    def generator_cpu(self) -> int | None:
+        """A core that no process of the service is pinned to, so that load and service do not share it; None where there is none."""
+        mine = sorted(allowed_cpus())
+        theirs = {cpu for process in self.target.processes for cpu in process.cpus}
+        free = [cpu for cpu in mine if cpu not in theirs]
+        return free[-1] if free else None
+
+    def workload(self, rate_per_s: float, duration_s: float, seed: int) -> Workload:
+        """The configured steps at this rate; the same seed gives the same schedule."""
+        measure = self.config.measure
+        return Workload(
+            base_url=self.target.url,
+            steps=self.steps,
+            rate_per_s=rate_per_s,
+            duration_s=duration_s,
+            seed=seed,
+            timeout_s=measure.timeout_s,
+            connections_max=measure.connections_max,
+            headers=self.headers,
+            ca_file=self.config.target.ca_file,
+            cpu=self.generator_cpu,
+        )
+
+    def window(self, label: str, rate_per_s: float, duration_s: float, seed: int = 1) -> Generator[Event, None, Window]:
+        """One window. ``CannotMeasure`` where the service died during it."""
+        pids = self.pids
+        before = cpu_seconds(pids)
+        load = run_window(self.workload(rate_per_s, duration_s, seed), label)
+        try:
+            while True:
+                try:
+                    progress = next(load)
+                except StopIteration as stop:
+                    window: Window = stop.value
+                    break
+                yield RunningEstimate(phase=label, requests=progress.ok, p95_s=_running(progress.histogram), errors=progress.errors, left_s=self.left_s)
+        finally:
+            load.close()
+        if pids and not set(pids) & set(self.pids):
+            raise CannotMeasure(f"the service's process {pids[0]} ended during the measurement", why=f"window {label} is not valid", fix="look at the service's own log")
+        measured: Window = window.with_(cpu_seconds=max(0.0, cpu_seconds(pids) - before) if pids else None)
+        return measured
+
+    def series(self, label: str, rate_per_s: float, count: int, duration_s: float, first_seed: int) -> Generator[Event, None, list[Window]]:
+        """Several windows with different schedules; the running estimate is over all of them so far."""
+        windows: list[Window] = []
+        merged = Histogram()
+        for number in range(count):
+            for event in (inner := _Held(self.window(label, rate_per_s, duration_s, first_seed + number))):
+                if isinstance(event, RunningEstimate):
+                    event = event.with_(requests=event.requests + merged.count, p95_s=_over_windows(windows, event.p95_s, merged))
+                yield event
+            window = inner.result
+            windows.append(window)
+            for step in window.steps:
+                merged.merge(Histogram.from_data(step.latency))
+            if window.stopped_early:
+                raise CannotMeasure(f"the load was stopped: {window.stopped_early}", why=error_text(window), fix="the service must answer most requests before it can be measured; see its log")
+        return windows
+
+    def search(self, label: str, slo: Slo, start_per_s: float) -> Generator[Event, None, RateSearch]:
+        """The highest rate that keeps the SLO, by measured probes only; every probe is told."""
+
+        def probe(rate_per_s: float) -> Generator[Event, None, Window]:
+            window = yield from self.window(label, rate_per_s, PROBE_S, seed=len(self.points) + 1)
+            merged = Histogram()
+            for step in window.steps:
+                merged.merge(Histogram.from_data(step.latency))
+            if merged.count:
+                throughput = merged.count / window.duration_s
+                self.points.append((throughput * merged.mean(), throughput))
+            return window
+
+        result: RateSearch = yield from search_rate(probe, slo, start_per_s=start_per_s, max_per_s=self.config.limits.rate_max_per_s, probes_max=7)
+        return result
+
+    def knee(self) -> Generator[Event, None, RateSearch]:
+        """Where latency leaves its floor, for a service without a configured rate."""
+        yield PhaseStarted(phase="rate", detail="no rate is configured: looking for the knee", left_s=self.left_s)
+        first = yield from self.window("knee", KNEE_START_PER_S, PROBE_S)
+        result = yield from self.search("knee", knee_slo(first), KNEE_START_PER_S)
+        return result
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left of the budget."""
+        return max(0.0, self.deadline - time.monotonic())
+
+
+class _Held:
+    """Iterates a generator and keeps its return value in ``result``."""
+
+    def __init__(self, generator: Generator[Event, None, Window]) -> None:
+        self._generator = generator
+        self.result: Window
+
+    def __iter__(self) -> Generator[Event, None, None]:
+        self.result = yield from self._generator
+
+
+def _running(histogram: Histogram) -> Estimate | None:
+    p95 = histogram.quantile(0.95)
+    return None if p95 is None else Estimate(value=p95, n=histogram.count, unit="s", source="this window so far")
+
+
+def _over_windows(windows: Sequence[Window], now: Estimate | None, merged: Histogram) -> Estimate | None:
+    """The p95 of all windows so far; its interval needs two whole windows."""
+    levels = [level for level in (window_p95(window) for window in windows) if level]
+    value = merged.quantile(0.95) or (now.value if now else None)
+    if value is None:
+        return None
+    if len(levels) < 2:
+        return Estimate(value=value, n=len(levels) + 1, unit="s")
+    _, low, high = geometric_t_interval(levels, 0.95)
+    return Estimate(value=value, low=low, high=high, n=len(levels), unit="s", source="windows so far")
+
+
+def window_p95(window: Window, step: str | None = None) -> float | None:
+    """The p95 of one window in seconds, of one step or of all requests together."""
+    merged = Histogram()
+    for samples in window.steps:
+        if step is None or samples.name == step:
+            merged.merge(Histogram.from_data(samples.latency))
+    return merged.quantile(0.95)
+
+
+def error_text(window: Window) -> str:
+    """The errors of a window by class, most frequent first."""
+    counts: dict[str, int] = {}
+    for step in window.steps:
+        for name, count in step.errors.items():
+            counts[name] = counts.get(name, 0) + count
+    sent = sum(step.sent for step in window.steps)
+    return f"{', '.join(f'{n} × {name}' for name, n in sorted(counts.items(), key=lambda i: -i[1])) or 'no errors'} of {sent} requests"
+
+
+__all__ = ["Meter", "RateProbe", "Told", "error_text", "window_p95"]

@@ -1,0 +1,58 @@
+"""``perfloop rollback``: undo what is open, kept or stuck, or print the commands that would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from perfloop.context.config import load_config
+from perfloop.errors import UndoFailed, UsageError
+from perfloop.loop.recover import roll_back
+from perfloop.model.change import ChangeState, JournalEntry
+from perfloop.model.replies import RollbackItem, RollbackResult
+from perfloop.model.requests import RollbackRequest
+from perfloop.store.audit import AuditLog
+from perfloop.store.journal import Journal
+
+
+def rollback(request: RollbackRequest, cwd: Path | None) -> RollbackResult:
+    """Undo one change, all of this machine, or what is open for the configured target; ``UndoFailed`` after trying all of them."""
+    journal = Journal()
+    chosen = _chosen(request, journal, cwd)
+    if request.show:
+        return RollbackResult(shown_only=True, items=tuple(_item(entry) for entry in chosen))
+    config = load_config(request.config or None, cwd or Path.cwd()).config
+    items: list[RollbackItem] = []
+    failed: list[UndoFailed] = []
+    for entry in reversed(chosen):  # newest first: later changes stand on earlier ones
+        audit = AuditLog(user=config.user, environment=entry.environment, change_ticket=config.changes.ticket or None)
+        try:
+            after = roll_back(entry.change.id, journal=journal, audit=audit)
+            items.append(_item(after, verified=after.state == ChangeState.UNDONE))
+        except UndoFailed as error:
+            failed.append(error)
+            items.append(_item(entry, verified=False, error=error.what))
+    if failed:
+        raise UndoFailed(
+            "; ".join(error.what for error in failed),
+            why="; ".join(error.why for error in failed if error.why),
+            commands=tuple(command for error in failed for command in error.commands),
+        )
+    return RollbackResult(items=tuple(items))
+
+
+def _chosen(request: RollbackRequest, journal: Journal, cwd: Path | None) -> list[JournalEntry]:
+    if request.change:
+        entry = journal.get(request.change)
+        if entry is None:
+            raise UsageError(f"the journal does not know the change {request.change}", fix="perfloop rollback --all --show lists what it knows")
+        return [entry]
+    if request.all:
+        return [entry for entry in journal.entries() if entry.state not in (ChangeState.UNDONE, ChangeState.PLANNED)]
+    url = load_config(request.config or None, cwd or Path.cwd()).config.target.url
+    return list(journal.open_entries(url or None))
+
+
+def _item(entry: JournalEntry, verified: bool | None = None, error: str = "") -> RollbackItem:
+    return RollbackItem(
+        change_id=entry.change.id, title=entry.change.title, state=entry.state.value, verified=verified, commands=entry.change.undo_commands, error=error or entry.error
+    )

@@ -1,0 +1,1 @@
+"""The same verbs as read-only tools for coding agents, over stdio."""

@@ -1,0 +1,94 @@
+"""Answers short enough for an agent's context: ids and figures first, details on request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perfloop.model.base import Estimate
+from perfloop.model.change import Plan
+from perfloop.model.finding import Finding, Outcome
+from perfloop.model.result import RunResult
+from perfloop.model.run import StepSummary
+from perfloop.report.headline import headline, next_command, place_text, proof_text
+
+FINDINGS_MAX = 5
+STEPS_MAX = 8
+
+
+def context(result: RunResult) -> dict[str, Any]:
+    """What is known about a service: what it is, what it promises, how it does, what hurts, how far it goes."""
+    last = result.after or result.before
+    process = result.target.processes[0] if result.target.processes else None
+    rate = result.throughput_after or result.throughput_before
+    slowest = sorted(last.steps, key=lambda step: -(step.p95_s.value if step.p95_s else 0.0))[:STEPS_MAX] if last else []
+    return {
+        "run_id": result.run_id,
+        "measured_at": result.started_at,
+        "headline": headline(result),
+        "target": {
+            "url": result.target.url,
+            "environment": result.target.environment.value,
+            "runtime": f"{process.runtime} {process.runtime_version} {process.framework}".strip() if process else "",
+        },
+        "architecture": [f"{peer.kind.value} at {peer.host}:{peer.port}" for peer in result.target.peers],
+        "slos": [check.model_dump(mode="json") for check in result.slo_checks],
+        "metrics": {"all requests": _step(last.total), **{step.name: _step(step) for step in slowest}} if last else {},
+        "load": {"rate_per_s": result.rate_per_s, "source": result.journeys.source if result.journeys else ""},
+        "pain_points": [{"rule": f.rule, "confidence": f.confidence.value, "title": f.title} for f in _findings(result)],
+        "scalability": {"rate_max_per_s": rate.rate_per_s, "slo": rate.slo, "bounded": rate.bounded} if rate else {},
+        "could_not_check": [item.probe for item in result.unavailable],
+    }
+
+
+def diagnosis(result: RunResult, full: bool) -> dict[str, Any]:
+    """The ranked findings with their evidence, and what could not be told."""
+    findings = _findings(result)
+    shown = findings if full else findings[:FINDINGS_MAX]
+    outcomes = (result.diagnosis_after or result.diagnosis).results
+    return {
+        "run_id": result.run_id,
+        "headline": headline(result),
+        "findings": [finding.model_dump(mode="json") if full else _finding(finding) for finding in shown],
+        "findings_total": len(findings),
+        "clear": sum(item.outcome == Outcome.CLEAR for item in outcomes),
+        "could_not_tell": [{"rule": item.rule, "reason": item.reason, "fix": item.fix} for item in outcomes if item.outcome == Outcome.UNKNOWN],
+        "changes_tried": [{"title": tried.change.title, "decision": tried.decision.value, "proof": proof_text(tried.verdict)} for tried in result.tried],
+        "next": next_command(result),
+    }
+
+
+def plan(made: Plan) -> dict[str, Any]:
+    """Each change with its diff, risk and undo; nothing has been applied."""
+    changes = [
+        {
+            "id": item.id, "kind": item.kind, "title": item.title, "answers": item.finding, "safety": item.safety.value, "risk": item.risk, "reach": item.reach, "diff": item.diff,
+            "undo": list(item.undo_commands), "expected_gain_s": _number(made.expected_gain.get(item.id)),
+        }
+        for item in made.changes
+    ]  # fmt: skip
+    return {
+        "plan_id": made.id,
+        "run_id": made.run_id,
+        "target": made.target_url,
+        "changes": changes,
+        "next": f"a person runs: perfloop apply {made.id}" if changes else "nothing to change",
+    }
+
+
+def _findings(result: RunResult) -> tuple[Finding, ...]:
+    return (result.diagnosis_after or result.diagnosis).findings
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "rule": finding.rule, "confidence": finding.confidence.value, "title": finding.title, "place": place_text(finding.place), "steps": list(finding.steps), "win_back_s": _number(finding.win_back_s),
+        "evidence": list(finding.evidence[:3]), "fix": finding.fix, "disproof": finding.disproof, "actor": finding.actor,
+    }  # fmt: skip
+
+
+def _step(step: StepSummary) -> dict[str, Any]:
+    return {"p50_s": _number(step.p50_s), "p95_s": _number(step.p95_s), "p99_s": _number(step.p99_s), "sent": step.sent, "failed": step.sent - step.ok}
+
+
+def _number(value: Estimate | None) -> dict[str, float | None] | None:
+    return None if value is None else {"value": value.value, "low": value.low, "high": value.high}

@@ -1,0 +1,110 @@
+"""What the smaller verbs answer; runs answer with a :class:`~perfloop.model.result.RunResult`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from perfloop.model.audit import AuditEvent
+from perfloop.model.base import SCHEMA_VERSION, Word
+from perfloop.model.target import Target
+
+
+class DoctorCheck(Word):
+    """One thing that a full run needs: ``ok`` is None where it does not apply here; ``fix`` is the command that closes the gap."""
+
+    name: str
+    ok: bool | None
+    found: str = ""
+    fix: str = ""
+    needed_for: str = ""
+
+
+class DoctorResult(Word):
+    """What can be measured and changed here. ``ok`` is False only where nothing can be measured at all."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ok: bool = True
+    target: Target | None = None
+    checks: tuple[DoctorCheck, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class RollbackItem(Word):
+    """One change and its undo: ``state`` as in the journal; ``commands`` are what a person would type."""
+
+    change_id: str
+    title: str
+    state: str
+    verified: bool | None = None  # the old value was read back
+    commands: tuple[str, ...] = ()
+    error: str = ""
+
+
+class RollbackResult(Word):
+    """What was undone, or, with ``show``, what would be. ``ok`` is False where an undo is stuck."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ok: bool = True
+    shown_only: bool = False
+    items: tuple[RollbackItem, ...] = ()
+    health: str = ""  # of the target, after the undo
+
+
+class BaselineItem(Word):
+    """A named reference and its run."""
+
+    name: str
+    run_id: str
+    started_at: str = ""
+    target: str = ""
+
+
+class BaselineResult(Word):
+    """All baselines after the request, and what was done."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ok: bool = True
+    done: str = ""
+    baselines: tuple[BaselineItem, ...] = ()
+
+
+class RunRow(Word):
+    """One stored run, as a list shows it."""
+
+    run_id: str
+    kind: str
+    started_at: str
+    target: str = ""
+    state: str = ""
+    ok: bool | None = None
+    p95_before_ms: float | None = None
+    p95_after_ms: float | None = None
+    headline: str = ""
+
+
+class RunsResult(Word):
+    """Stored runs, newest first."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ok: bool = True
+    runs: tuple[RunRow, ...] = ()
+
+
+class LogResult(Word):
+    """Entries of the audit log, oldest first, and, where asked, what is wrong with its hash chain (empty: nothing)."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ok: bool = True
+    entries: tuple[AuditEvent, ...] = ()
+    verified: bool = False
+    problems: tuple[str, ...] = ()
+    head: str = ""
+
+
+class InitResult(Word):
+    """The configuration that was written."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ok: bool = True
+    path: str
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,208 @@
+"""What each verb can be asked: one model per verb. The command line's options, the MCP schemas and the docs are generated from these, so each knob is written once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from perfloop.model.base import Word
+from perfloop.model.limits import RatePerS, parse_duration_s
+from perfloop.model.target import Environment
+
+BUDGET_MIN_S, BUDGET_MAX_S = 30.0, 86_400.0
+
+
+@dataclass(frozen=True)
+class Door:
+    """How a field looks on the command line: a positional argument instead of an option, or hidden because the door itself fills it in."""
+
+    argument: bool = False
+    hidden: bool = False
+
+
+def check_budget(text: str) -> str:
+    """A budget of 30 s to 24 h as text (``5m``), returned unchanged; ``ValueError`` names the value and the bound. Empty: the configuration decides."""
+    if text and not BUDGET_MIN_S <= parse_duration_s(text) <= BUDGET_MAX_S:
+        raise ValueError(f"a budget of {text} is outside 30s to 24h")
+    return text
+
+
+def check_url(text: str) -> str:
+    """An http or https URL, or nothing; returned unchanged, with ``http://`` before a bare ``host:port``."""
+    if not text or text.startswith(("http://", "https://")):
+        return text
+    if "://" in text:
+        raise ValueError(f"{text[:80]!r} is no http or https address")
+    return f"http://{text}"
+
+
+Budget = Annotated[str, AfterValidator(check_budget), Field(description="Time for the whole run, 30s to 24h: 90s, 5m, 1h. Empty: the configuration's limit.")]
+Url = Annotated[str, AfterValidator(check_url), Door(argument=True), Field(description="Base URL of the service. Empty: the configured one.", max_length=2_000)]
+RunName = Annotated[str, Field(description="A run: its id, last, or baseline:NAME.", max_length=200)]
+
+
+class Request(Word):
+    """What all verbs accept."""
+
+    config: Annotated[str, Door(hidden=True)] = Field(default="", description="Configuration file; empty: perfloop.toml or pyproject.toml here.")
+
+
+class CheckRequest(Request):
+    """Measure a service, find its bottleneck, report; sends traffic, changes nothing."""
+
+    url: Url = ""
+    environment: Environment | None = Field(default=None, description="How careful to be; empty: the configured one.")
+    budget: Budget = ""
+    rate_per_s: RatePerS | None = Field(
+        default=None, description="Open arrival rate, 0.1 to 100,000 a second; empty: the configured one, else half of the measured knee."
+    )
+    no_throughput: bool = Field(default=False, description="Leave out the search for the highest rate that keeps the SLO.")
+    strict: bool = Field(default=False, description="An inconclusive answer is a no.")
+    output_dir: str = Field(default="", description="Folder that gets a copy of report.html and run.json.")
+    no_input: Annotated[bool, Door(hidden=True)] = Field(default=False, description="Never ask; what would need an answer is not done.")
+
+    @property
+    def budget_s(self) -> float | None:
+        """The budget in seconds, or None."""
+        return parse_duration_s(self.budget) if self.budget else None
+
+
+class ImproveRequest(CheckRequest):
+    """The whole loop: measure, find, change, prove, keep or undo, and look again."""
+
+    yes: bool = Field(default=False, description="Answer yes to the changes that ask.")
+
+
+class DoctorRequest(Request):
+    """What can be measured and changed here, with the command that closes each gap."""
+
+    url: Url = ""
+    environment: Environment | None = Field(default=None, description="How careful to be; empty: the configured one.")
+
+
+class DiagnoseRequest(Request):
+    """Judge the stored evidence of a run again; no traffic."""
+
+    run: Annotated[RunName, Door(argument=True)] = "last"
+
+
+class PlanRequest(Request):
+    """Write a plan of changes from a run's findings; applies nothing."""
+
+    finding: Annotated[str, Door(argument=True)] = Field(default="", description="Id of one finding's rule; empty: all findings.")
+    run: RunName = "last"
+
+
+class ApplyRequest(Request):
+    """Apply a saved plan under journal and watchdog, prove each change, keep or undo it."""
+
+    plan: Annotated[str, Door(argument=True)] = Field(description="Id or file of a saved plan.", min_length=1, max_length=4_096)
+    yes: bool = Field(default=False, description="Answer yes to the changes that ask.")
+    budget: Budget = ""
+    strict: bool = Field(default=False, description="An inconclusive answer is a no.")
+    no_input: Annotated[bool, Door(hidden=True)] = Field(default=False, description="Never ask; what would need an answer is not done.")
+
+    @property
+    def budget_s(self) -> float | None:
+        """The budget in seconds, or None."""
+        return parse_duration_s(self.budget) if self.budget else None
+
+
+class RollbackRequest(Request):
+    """Undo changes that were kept, are open, or are stuck."""
+
+    change: Annotated[str, Door(argument=True)] = Field(default="", description="Id of the change; empty: what is open for this target.")
+    all: bool = Field(default=False, description="Every change in the journal that is not undone, kept ones included.")
+    show: bool = Field(default=False, description="Print the commands that would undo it, and do nothing.")
+
+
+class BaselineRequest(Request):
+    """Keep a run as a named reference, list the references, or drop one."""
+
+    name: Annotated[str, Door(argument=True)] = Field(default="main", description="Name of the baseline.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    run: RunName = "last"
+    list: bool = Field(default=False, description="List the baselines.")
+    drop: bool = Field(default=False, description="Drop the named baseline; the run itself stays.")
+
+
+class CompareRequest(Request):
+    """Compare run B with run A."""
+
+    a: Annotated[RunName, Door(argument=True)]
+    b: Annotated[RunName, Door(argument=True)] = "last"
+    strict: bool = Field(default=False, description="An inconclusive answer is a no.")
+
+
+class ReportRequest(Request):
+    """Render a stored run."""
+
+    run: Annotated[RunName, Door(argument=True)] = "last"
+    format: str = Field(default="html", description="html, markdown (md), json, junit or terminal, or a format that a plug-in brings.")
+
+
+class RunsRequest(Request):
+    """List the stored runs, newest first."""
+
+    limit: int = Field(default=50, ge=1, le=1_000, description="How many.")
+
+
+class LogRequest(Request):
+    """Read or verify the audit log."""
+
+    limit: int = Field(default=20, ge=1, le=10_000, description="How many entries, newest last.")
+    verify: bool = Field(default=False, description="Check the hash chain of all entries.")
+
+
+class ExplainRequest(Request):
+    """The page of a rule, a change kind or an exit code."""
+
+    id: Annotated[str, Door(argument=True)] = Field(
+        default="", description="Rule id, change kind, or exit code; empty: what there is to explain.", max_length=100
+    )
+
+
+class InitRequest(Request):
+    """Write a perfloop.toml from what can be discovered."""
+
+    url: Url = ""
+    force: bool = Field(default=False, description="Overwrite an existing file.")
+
+
+Problem = Literal[
+    "missing-index",
+    "n-plus-one",
+    "pool-exhausted",
+    "event-loop-blocked",
+    "cpu-hot-spot",
+    "superlinear",
+    "memory-leak",
+    "lock-contention",
+    "cache-ineffective",
+    "slow-downstream",
+]
+
+
+class DemoRequest(Request):
+    """Start the bundled slow service and run the whole loop on it."""
+
+    problems: tuple[Problem, ...] = Field(default=(), description="Problems to switch on, by name, separated by commas; empty: the demo's own choice.")
+    keep: bool = Field(default=False, description="Leave the service running and its data in place.")
+    work_dir: str = Field(default="", description="Folder for the demo's database and files; empty: .demo here.")
+    budget: Budget = ""
+
+    @property
+    def budget_s(self) -> float | None:
+        """The budget in seconds, or None."""
+        return parse_duration_s(self.budget) if self.budget else None
+
+
+class UiRequest(Request):
+    """Show the stored runs in a browser: on 127.0.0.1 only, behind a random token, read-only."""
+
+    port: int = Field(default=0, ge=0, le=65_535, description="Port; 0: a free one.")
+
+
+class McpRequest(Request):
+    """Serve stored runs, diagnoses and plans to coding agents over stdio; read-only."""

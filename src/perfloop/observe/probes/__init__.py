@@ -1,0 +1,1 @@
+"""One probe a file: ``ID``, ``NEEDS``, ``COST`` and ``start(target, access)``; each only collects, and judges nothing."""

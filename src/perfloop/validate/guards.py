@@ -1,0 +1,94 @@
+"""What must not get worse while the named metric gets better: errors, all requests' p95 and p99, CPU, other steps, sizes of answers.
+
+A guard fails on evidence of harm: worse by more than its margin, with an interval over the pairs that excludes "no worse" (its
+confidence shared among all guards by Bonferroni); and without such an interval where every pair was worse, by half or more on
+average. It is judged once, when the rounds have ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, isfinite, log, sqrt
+
+from perfloop.model.base import Estimate
+from perfloop.model.run import Window
+from perfloop.model.verdict import Guard, Verdict
+from perfloop.stats.intervals import t_interval
+from perfloop.validate.levels import level, samples, sent_and_failed
+
+Pair = tuple[Window, Window]
+
+LATENCY_MARGIN = 0.10
+CPU_MARGIN = 0.20
+#: a latency that rose by less than this has not got worse, whatever the ratio
+LATENCY_FLOOR_S = 0.001
+HARM_WITHOUT_INTERVAL = 1.5
+ERROR_SHARE_MARGIN = 0.005
+SIZE_MARGIN = 0.25
+#: answers are compared by size only where almost the same requests were answered
+SAME_ANSWERS = 0.02
+REQUESTS_MIN = 10
+
+
+def guards(pairs: Sequence[Pair], step: str | None, metric: str, confidence: float) -> tuple[Guard, ...]:
+    """All guards that could be measured, beside the named metric itself."""
+    names = sorted({one.name for pair in pairs for window in pair for one in window.steps} - {step})
+    watched: list[tuple[str, str | None, str, float]] = [
+        ("p95 of all requests", None, "p95_s", LATENCY_MARGIN),
+        ("p99 of all requests", None, "p99_s", LATENCY_MARGIN),
+        ("CPU per request", None, "cpu_per_request", CPU_MARGIN),
+        *((f"p95 of {name}", name, "p95_s", LATENCY_MARGIN) for name in names if len(names) + (step is not None) > 1),
+    ]
+    watched = [one for one in watched if (one[1], one[2]) != (step, metric)]
+    each = 1 - 2 * (1 - confidence) / max(1, len(watched))  # one-sided
+    found = [_errors(pairs), *(_ratio(pairs, *one, each) for one in watched), *(_size(pairs, name) for name in sorted({*names, *([step] if step else [])}))]
+    return tuple(guard for guard in found if guard is not None)
+
+
+def guards_ok(verdict: Verdict) -> bool:
+    """True where no guard failed."""
+    return all(guard.ok for guard in verdict.guards)
+
+
+def _ratio(pairs: Sequence[Pair], name: str, step: str | None, metric: str, margin: float, confidence: float) -> Guard | None:
+    before, after = (level([pair[arm] for pair in pairs], step, metric) for arm in (0, 1))
+    logs = [log(b / a) for pair in pairs if _enough(pair, step) and (a := level([pair[0]], step, metric)) and (b := level([pair[1]], step, metric))]
+    if before is None or after is None or len(logs) < 2:
+        return None
+    mean, low, high = t_interval(logs, confidence)
+    worse = mean > log(1 + margin) and (metric == "cpu_per_request" or after - before > LATENCY_FLOOR_S)
+    harm = worse and (low > 0 or (min(logs) > 0 and mean > log(HARM_WITHOUT_INTERVAL)))
+    ratio = Estimate(value=exp(mean), low=exp(low), high=exp(high) if isfinite(high) and high < 700 else None, n=len(logs), confidence=confidence)
+    return Guard(metric=name, ok=not harm, before=before, after=after, ratio=ratio, bound=f"not shown to be worse by more than {margin:.0%}")
+
+
+def _enough(pair: Pair, step: str | None) -> bool:
+    return all(sum(one.ok for one in samples(window, step)) >= REQUESTS_MIN for window in pair)
+
+
+def _errors(pairs: Sequence[Pair]) -> Guard | None:
+    """More errors than chance would make of the share without the change; rounds share their luck, so three standard errors are asked for."""
+    (sent_a, failed_a), (sent_b, failed_b) = (sent_and_failed([pair[arm] for pair in pairs]) for arm in (0, 1))
+    if not sent_a or not sent_b:
+        return None
+    before, after = failed_a / sent_a, failed_b / sent_b
+    pooled = (failed_a + failed_b + 1) / (sent_a + sent_b + 2)
+    error = sqrt(pooled * (1 - pooled) * (1 / sent_a + 1 / sent_b))
+    harm = after - before > ERROR_SHARE_MARGIN and after - before > 3 * error
+    return Guard(metric="error rate", ok=not harm, before=before, after=after, bound=f"not shown to rise by more than {ERROR_SHARE_MARGIN:.1%} of requests")
+
+
+def _size(pairs: Sequence[Pair], step: str) -> Guard | None:
+    """Bytes of an answer: a change that makes answers shorter or longer did not keep their meaning."""
+    totals = []
+    for arm in (0, 1):
+        parts = [one for pair in pairs for one in samples(pair[arm], step)]
+        sent, ok = sum(one.sent for one in parts), sum(one.ok for one in parts)
+        if ok < REQUESTS_MIN or sent - ok > SAME_ANSWERS * sent:
+            return None
+        totals.append((ok, sum(one.bytes_in for one in parts) / ok))
+    (ok_a, before), (ok_b, after) = totals
+    if before <= 0 or after <= 0 or abs(ok_a - ok_b) > SAME_ANSWERS * ok_a:
+        return None
+    ok = abs(log(after / before)) <= log(1 + SIZE_MARGIN)
+    return Guard(metric=f"bytes per answer of {step}", ok=ok, before=before, after=after, bound=f"within {SIZE_MARGIN:.0%}")

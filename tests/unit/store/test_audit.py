@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from perfloop.store import segments
+from perfloop.store.audit import AuditLog
+
+CONTRACT = [
+    "timestamp", "user", "change_ticket", "environment", "operation", "command", "outcome", "resources_affected", "rollback_available",
+    "rollback_command", "duration_seconds", "error_detail", "performance_impact", "load_test_results",
+]  # fmt: skip
+
+
+def filled(root: Path, operations: int = 3) -> AuditLog:
+    audit = AuditLog(root, user="me", environment="production", change_ticket="CHG-1")
+    for number in range(operations):
+        operation = audit.begin(
+            operation="index_creation", command=f"CREATE INDEX i{number};", rollback_command=f"DROP INDEX i{number};", resources=("table:t",)
+        )
+        audit.end(operation, "success", performance_impact={"improvement_percent": 9.5})
+    return audit
+
+
+def segment(audit: AuditLog) -> Path:
+    return segments.files(audit.folder)[-1]
+
+
+def test_the_lines_have_the_fields_of_the_contract_in_order(tmp_path: Path) -> None:
+    audit = filled(tmp_path, 1)
+    lines = [json.loads(line) for line in segment(audit).read_text().splitlines()]
+    assert [list(line)[: len(CONTRACT)] for line in lines] == [CONTRACT, CONTRACT]
+    assert [line["outcome"] for line in lines] == ["in_progress", "success"]
+    assert lines[0]["duration_seconds"] is None
+    assert lines[1]["duration_seconds"] >= 0
+    assert lines[1]["change_ticket"] == "CHG-1"
+    assert lines[1]["rollback_available"] is True
+    datetime.strptime(lines[1]["timestamp"], "%Y-%m-%dT%H:%M:%SZ")
+    assert audit.verify() == ()
+    assert audit.head() == lines[1]["hash"]
+    assert stat.S_IMODE((audit.folder / "head.json").stat().st_mode) == 0o600
+    assert segment(audit).name == f"audit-{datetime.now(UTC):%Y%m%d}-001.jsonl"
+
+
+def edit(lines: list[str]) -> list[str]:
+    return [lines[0], lines[1].replace("9.5", "95.0"), *lines[2:]]
+
+
+def delete(lines: list[str]) -> list[str]:
+    return lines[:2] + lines[3:]
+
+
+def swap(lines: list[str]) -> list[str]:
+    return [lines[0], lines[2], lines[1], *lines[3:]]
+
+
+def truncate(lines: list[str]) -> list[str]:
+    return lines[:-1]
+
+
+def behead(lines: list[str]) -> list[str]:
+    return lines[1:]
+
+
+def tear(lines: list[str]) -> list[str]:
+    return [*lines[:-1], lines[-1][:40]]
+
+
+@pytest.mark.parametrize("tamper", [edit, delete, swap, truncate, behead, tear])
+def test_tampering_is_found_and_stays_found_when_the_log_goes_on(tmp_path: Path, tamper: object) -> None:
+    audit = filled(tmp_path)
+    path = segment(audit)
+    path.write_text("".join(tamper(path.read_text().splitlines(keepends=True))))  # type: ignore[operator]
+    assert audit.verify() != ()
+    filled(tmp_path, 1)
+    assert audit.verify() != ()
+
+
+def test_a_deleted_segment_and_a_deleted_head_are_found(tmp_path: Path) -> None:
+    audit = filled(tmp_path)
+    (audit.folder / "head.json").unlink()
+    assert audit.verify() != ()
+    filled(tmp_path, 1)
+    assert audit.verify() != ()
+    other = filled(tmp_path / "other")
+    segment(other).unlink()
+    assert other.verify() != ()
+
+
+def test_a_crash_between_line_and_head_or_in_a_line_is_no_tampering(tmp_path: Path) -> None:
+    audit = filled(tmp_path, 1)
+    head = (audit.folder / "head.json").read_bytes()
+    audit.begin(operation="o", command="c")
+    (audit.folder / "head.json").write_bytes(head)  # the crash: the line is there, its head record is not
+    assert audit.verify() == ()
+    with segment(audit).open("a") as file:
+        file.write('{"timestamp": "2025')
+    assert audit.verify() == ()
+    filled(tmp_path, 1)
+    assert audit.verify() == ()
+    assert len(audit.entries()) == 5
+
+
+def test_secrets_are_gone_before_they_are_hashed(tmp_path: Path) -> None:
+    audit = AuditLog(tmp_path)
+    operation = audit.begin(operation="o", command="psql postgresql://u:geheim@h/d", resources=("x?token=geheim",))
+    audit.end(operation, "failure", error_detail="password=geheim refused", load_test_results={"headers": ["Authorization: Bearer geheimgeheim"]})
+    assert all(b"geheim" not in path.read_bytes() for path in audit.folder.rglob("*") if path.is_file())
+    assert audit.verify() == ()
+
+
+def test_several_writers_make_one_chain(tmp_path: Path) -> None:
+    code = f"from pathlib import Path; from perfloop.store.audit import AuditLog; a = AuditLog(Path({str(tmp_path)!r}));\nfor i in range(10): a.end(a.begin(operation='o', command='c'), 'success')"
+    children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: filled(tmp_path, 2), range(4)))
+    assert [child.wait() for child in children] == [0, 0]
+    audit = AuditLog(tmp_path)
+    assert audit.verify() == ()
+    assert [event.sequence for event in audit.entries(1000)] == list(range(1, 57))
+
+
+def test_an_operation_whose_process_is_gone_gets_its_end_line(tmp_path: Path) -> None:
+    code = "import sys, os; from pathlib import Path; from perfloop.store.audit import AuditLog; AuditLog(Path(sys.argv[1])).begin(operation=sys.argv[2], command='c', subject=sys.argv[2]); os._exit(1)"
+    for name in ("lost", "undone"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path), name], check=False)
+    audit = AuditLog(tmp_path)
+    mine = audit.begin(operation="mine", command="c")
+    assert len(audit.verify()) == 2
+    assert len(audit.close_abandoned(rolled_back=["undone"])) == 2
+    assert audit.close_abandoned() == ()
+    ended = {event.operation: event for event in audit.entries() if event.outcome != "in_progress"}
+    assert ended["lost"].outcome == "failure"
+    assert ended["undone"].outcome == "rolled_back"
+    assert ended["lost"].error_detail
+    audit.end(mine, "success")
+    assert audit.verify() == ()
+
+
+def test_old_segments_go_whole_and_the_chain_still_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_MAX_BYTES", 1500)
+    audit = filled(tmp_path, 6)
+    old = f"{datetime.now(UTC) - timedelta(days=91):%Y%m%d}"
+    files = segments.files(audit.folder)
+    assert len(files) > 3
+    for path in files[:2]:
+        path.rename(path.with_name(path.name.replace(path.name[6:14], old)))
+    assert audit.verify() == ()
+    assert audit.prune(keep_days=1) == 2  # never less than 90 days
+    assert audit.verify() == ()
+    filled(tmp_path, 1)
+    assert audit.verify() == ()
+    segments.files(audit.folder)[0].unlink()
+    assert audit.verify() != ()
+
+
+def test_entries_are_the_newest(tmp_path: Path) -> None:
+    assert [event.command for event in filled(tmp_path, 3).entries(2)] == ["CREATE INDEX i2;", "CREATE INDEX i2;"]
