@@ -99,7 +99,7 @@ def test_a_hung_perfloop_loses_its_lease_and_cannot_keep_the_change(crash: Crash
 
 def test_watchdog_killed_too_then_the_next_command_undoes_it_once(crash: Crash, service: Service) -> None:
     before = service.file.read_bytes()
-    process, said = crash.start({**service.order, "hang_s": 60})
+    process, _ = crash.start({**service.order, "hang_s": 60})
     os.kill(crash.measuring(process), signal.SIGKILL)
     process.kill()
     crash.dead(process)
@@ -156,7 +156,7 @@ def test_a_foreign_edit_of_another_key_survives_the_undo(crash: Crash, service: 
 
 
 def test_one_perfloop_at_a_time(crash: Crash, service: Service) -> None:
-    process, said = crash.start({**service.order, "hang_s": 60})
+    process, _ = crash.start({**service.order, "hang_s": 60})
     crash.measuring(process)
     order: dict[str, Any] = {**service.order, "params": {"setting": "pool", "value": 30}}
     second, _ = crash.start(order)

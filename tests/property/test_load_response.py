@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -18,7 +21,7 @@ SOUND = (
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     at = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[a:b] for a, b in zip(at, at[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(at)]
 
 
 @given(st.sampled_from(SOUND), st.lists(st.integers(0, 200), max_size=12))
@@ -58,12 +61,8 @@ def test_garbage_is_refused_or_waited_for_never_a_crash(data, cuts):
 
 def test_a_head_without_end_is_bounded():
     reader = ResponseReader()
-    fed = 0
-    try:
-        reader.feed(b"HTTP/1.1 200 OK\r\n")
-        while fed < 2 * HEAD_MAX_BYTES:
-            reader.feed(b"X-Filler: " + b"y" * 1000 + b"\r\n")
-            fed += 1000
-    except ProtocolError as error:
-        assert "header" in str(error)
-    assert fed <= HEAD_MAX_BYTES + 1000
+    assert not reader.feed(b"HTTP/1.1 200 OK\r\n")
+    filler = b"X-Filler: " + b"y" * (HEAD_MAX_BYTES // 2) + b"\r\n"
+    assert not reader.feed(filler)
+    with pytest.raises(ProtocolError, match="header is longer"):
+        reader.feed(filler)

@@ -17,8 +17,8 @@ def improve(session: Session) -> Generator[Event, None, RunResult]:
     try:
         yield from prepare.understand(session)
         yield from prepare.baseline(session)
-        yield from deliver.measure_throughput(session, "throughput before")
         yield from look.diagnose(session)
+        yield from deliver.measure_throughput(session, "throughput before")
         yield from tries.plan(session)
         while (change := tries.next_change(session)) is not None:
             kept = yield from tries.attempt(session, change)

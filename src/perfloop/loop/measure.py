@@ -12,16 +12,20 @@ from perfloop.load.run import run_window
 from perfloop.load.search import knee_slo, search_rate
 from perfloop.model.base import Estimate
 from perfloop.model.config import Config
-from perfloop.model.event import Event, PhaseStarted, RunningEstimate, Told
+from perfloop.model.event import Event, PhaseStarted, RunningEstimate
 from perfloop.model.journey import Step, Workload
 from perfloop.model.result import Slo
-from perfloop.model.run import RateProbe, RateSearch, Window
+from perfloop.model.run import RateSearch, Window
 from perfloop.model.target import Target
 from perfloop.stats.histogram import Histogram
 from perfloop.stats.intervals import geometric_t_interval
 
 KNEE_START_PER_S = 8.0
 PROBE_S = 3.0
+PROBES_MAX = 6
+#: a request that takes longer than this many times the promised p95 has missed it; waiting on only fills the service's queues
+PATIENCE = 4.0
+CALM_WINDOW_S, CALM_MAX_S, CALM_FACTOR = 1.0, 20.0, 1.5
 
 
 @dataclass
@@ -68,11 +72,11 @@ class Meter:
             cpu=self.generator_cpu,
         )
 
-    def window(self, label: str, rate_per_s: float, duration_s: float, seed: int = 1) -> Generator[Event, None, Window]:
+    def window(self, label: str, rate_per_s: float, duration_s: float, seed: int = 1, timeout_s: float | None = None) -> Generator[Event, None, Window]:
         """One window. ``CannotMeasure`` where the service died during it."""
         pids = self.pids
         before = cpu_seconds(pids)
-        load = run_window(self.workload(rate_per_s, duration_s, seed), label)
+        load = run_window(self.workload(rate_per_s, duration_s, seed).with_(timeout_s=timeout_s or self.config.measure.timeout_s), label)
         try:
             while True:
                 try:
@@ -108,18 +112,36 @@ class Meter:
     def search(self, label: str, slo: Slo, start_per_s: float) -> Generator[Event, None, RateSearch]:
         """The highest rate that keeps the SLO, by measured probes only; every probe is told."""
 
+        patience_s = min(self.config.measure.timeout_s, max(1.0, PATIENCE * slo.latency_p95_ms / 1000)) if slo.latency_p95_ms else None
+
         def probe(rate_per_s: float) -> Generator[Event, None, Window]:
-            window = yield from self.window(label, rate_per_s, PROBE_S, seed=len(self.points) + 1)
+            window = yield from self.window(label, rate_per_s, PROBE_S, len(self.points) + 1, patience_s)
             merged = Histogram()
             for step in window.steps:
                 merged.merge(Histogram.from_data(step.latency))
             if merged.count:
                 throughput = merged.count / window.duration_s
                 self.points.append((throughput * merged.mean(), throughput))
+            yield from self.calm(start_per_s)
             return window
 
-        result: RateSearch = yield from search_rate(probe, slo, start_per_s=start_per_s, max_per_s=self.config.limits.rate_max_per_s, probes_max=7)
+        result: RateSearch = yield from search_rate(probe, slo, start_per_s=start_per_s, max_per_s=self.config.limits.rate_max_per_s, probes_max=PROBES_MAX)
         return result
+
+    def calm(self, rate_per_s: float) -> Generator[Event, None, bool]:
+        """Wait until the service has worked off what an overload left: short windows at a quarter of the rate until none fails and their p95 settles; at most 20 s."""
+        until = time.monotonic() + CALM_MAX_S
+        last: float | None = None
+        while time.monotonic() < until:
+            window = yield from quiet(self.window("calm", max(4.0, rate_per_s / 4), CALM_WINDOW_S, seed=0, timeout_s=2.0))
+            p95 = window_p95(window)
+            failed = sum(step.sent - step.ok for step in window.steps)
+            if not failed and p95 is not None and last is not None and p95 <= CALM_FACTOR * last + 0.005:
+                return True
+            if not failed and p95 is not None and p95 < 0.05:
+                return True
+            last = None if failed else p95
+        return False
 
     def knee(self) -> Generator[Event, None, RateSearch]:
         """Where latency leaves its floor, for a service without a configured rate."""
@@ -132,6 +154,18 @@ class Meter:
     def left_s(self) -> float:
         """Seconds left of the budget."""
         return max(0.0, self.deadline - time.monotonic())
+
+
+def quiet(window: Generator[Event, None, Window]) -> Generator[Event, None, Window]:
+    """Passes on no estimates: what is settling is not shown as a measurement."""
+    while True:
+        try:
+            event = next(window)
+        except StopIteration as stop:
+            result: Window = stop.value
+            return result
+        if not isinstance(event, RunningEstimate):
+            yield event
 
 
 class _Held:
@@ -181,4 +215,4 @@ def error_text(window: Window) -> str:
     return f"{', '.join(f'{n} × {name}' for name, n in sorted(counts.items(), key=lambda i: -i[1])) or 'no errors'} of {sent} requests"
 
 
-__all__ = ["Meter", "RateProbe", "Told", "error_text", "window_p95"]
+__all__ = ["Meter", "error_text", "quiet", "window_p95"]

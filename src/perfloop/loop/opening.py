@@ -11,6 +11,7 @@ from typing import Literal
 from perfloop.context.config import load_config
 from perfloop.context.limits import policy
 from perfloop.errors import PerfloopError, UndoFailed, UsageError
+from perfloop.host.secrets import resolve
 from perfloop.load.targets import check_allowed
 from perfloop.loop import deliver
 from perfloop.loop.prepare import Session
@@ -22,6 +23,7 @@ from perfloop.model.requests import CheckRequest, ImproveRequest
 from perfloop.model.result import RunResult
 from perfloop.model.target import Environment, Target
 from perfloop.store.audit import AuditLog
+from perfloop.store.forward import Forwarder
 from perfloop.store.journal import Journal
 from perfloop.store.runs import RunStore
 
@@ -76,11 +78,13 @@ def effective(config: Config, request: CheckRequest, kind: str) -> Config:
 def run(session: Session, work: Generator[Event, None, RunResult], output_dir: str) -> Generator[Event, None, RunResult]:
     """Recover what an earlier run left open here, do the work, and keep what is known when it fails."""
     try:
-        for line in recover(session.config.target.url, journal=session.journal, audit=session.audit):
+        for line in recover(session.config.target.url, journal=session.journal, audit=session.audit, incidents=session.config.incidents):
             yield Told(level="warning", text=line)
             session.note(line)
         for line in warn_others(session.journal, session.config.target.url):
             yield Told(level="warning", text=line)
+        if session.config.incidents.webhook:
+            Forwarder(session.journal.root).flush(session.config.incidents, lambda reference: resolve(reference, session.base_dir))
         result = yield from work
     except PerfloopError as error:
         commands = error.commands if isinstance(error, UndoFailed) else ()
@@ -90,6 +94,8 @@ def run(session: Session, work: Generator[Event, None, RunResult], output_dir: s
         raise
     finally:
         session.store.retain(session.config.limits.disk_max_bytes, session.config.limits.runs_max)
+        session.journal.forget()
+        session.audit.prune()
     if output_dir:
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)

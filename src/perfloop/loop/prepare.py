@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from perfloop.context.discover import discover
 from perfloop.context.limits import Policy
@@ -18,6 +19,7 @@ from perfloop.load.importers.openapi import journeys_from_openapi
 from perfloop.load.journeys import journeys_from_config
 from perfloop.load.summary import summarize
 from perfloop.loop.measure import Meter, error_text
+from perfloop.loop.sweep import parameters_of
 from perfloop.model.change import Change
 from perfloop.model.config import Config
 from perfloop.model.event import Event, PhaseStarted, Told
@@ -158,28 +160,46 @@ def _header(value: str, base_dir: Path) -> str:
 
 
 def _journeys(session: Session, headers: tuple[tuple[str, str], ...]) -> Journeys:
-    """From the configuration, else an access log, else the service's OpenAPI document, else the URL itself."""
+    """From the configuration, else an access log, else the service's OpenAPI document, else the URL itself; the document's size parameters are noted for experiments."""
     config = session.config
+    document = _openapi(session, headers)
+    journeys: Journeys | None = None
     if config.journeys:
-        return journeys_from_config(config.journeys)
-    if config.target.access_log:
+        journeys = journeys_from_config(config.journeys)
+    elif config.target.access_log:
         path = session.base_dir / config.target.access_log
         if not path.is_file():
             raise UsageError(f"target.access_log = {config.target.access_log} is not a file", fix="give a path relative to the configuration")
         with path.open(errors="replace") as lines:
-            return journeys_from_log(lines, LOG_LINES_MAX)
-    for path_name in (config.target.openapi,) if config.target.openapi else OPENAPI_PATHS:
-        response = fetch(config.target.url.rstrip("/") + path_name, headers=headers, ca_file=config.target.ca_file)
+            journeys = journeys_from_log(lines, LOG_LINES_MAX)
+    elif document is not None:
+        journeys = journeys_from_openapi(document)
+    if journeys is None:
+        journeys = Journeys(steps=(Step(name="GET /", paths=("/",)),), source="URL: there are no journeys, access log or OpenAPI document")
+    session.parameters = {name: dict(known) for name, known in parameters_of(document, journeys.steps).items()} if document else {}
+    return journeys
+
+
+def _openapi(session: Session, headers: tuple[tuple[str, str], ...]) -> dict[str, Any] | None:
+    """The service's OpenAPI document, from the configured path or the usual ones; None where there is none."""
+    target = session.config.target
+    for path in (target.openapi,) if target.openapi else OPENAPI_PATHS:
+        try:
+            response = fetch(target.url.rstrip("/") + path, headers=headers, ca_file=target.ca_file)
+        except CannotMeasure:
+            if target.openapi:
+                raise
+            return None  # the document is a help, not a need
         if response.status == 200:
             try:
                 document = json.loads(response.body)
             except ValueError:
                 continue
             if isinstance(document, dict) and "paths" in document:
-                return journeys_from_openapi(document)
-    if config.target.openapi:
-        raise CannotMeasure(f"there is no OpenAPI document at {config.target.openapi}", fix="correct target.openapi, or write [[journeys]]")
-    return Journeys(steps=(Step(name="GET /", paths=("/",)),), source="URL: no journeys, log or OpenAPI document")
+                return document
+    if target.openapi:
+        raise CannotMeasure(f"there is no OpenAPI document at {target.openapi}", fix="correct target.openapi, or write [[journeys]]")
+    return None
 
 
 def _pinning(session: Session) -> Generator[Event, None, None]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
-from perfloop.loop.measure import Meter, window_p95
+from perfloop.loop.measure import Meter, quiet, window_p95
 from perfloop.model.change import Change
-from perfloop.model.event import Event, PhaseStarted, RunningEstimate, Told
+from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.run import Window
 from perfloop.model.verdict import Proof, Verdict
 from perfloop.validate.compare import compare, decided
@@ -45,7 +45,7 @@ def prove(meter: Meter, change: Change, switch: Switch, rate_per_s: float, seed:
                 (switch.on if is_on else switch.off)()
                 switch.settled()
             if measure.settle_s:
-                yield from _quiet(meter.window("settle", rate_per_s, measure.settle_s, seed=0))
+                yield from quiet(meter.window("settle", rate_per_s, measure.settle_s, seed=0))
             arms[arm] = yield from meter.window(f"proof-{arm.lower()}", rate_per_s, measure.pairs_window_s, seed=seed + number)
         pairs.append((arms["A"], arms["B"]))
         off, on = window_p95(arms["A"], step), window_p95(arms["B"], step)
@@ -57,15 +57,3 @@ def prove(meter: Meter, change: Change, switch: Switch, rate_per_s: float, seed:
         switch.on()
         switch.settled()
     return compare(pairs, step=step, metric=METRIC, effect_min=measure.effect_min, confidence=measure.confidence, proof=Proof.TOGGLED)
-
-
-def _quiet(window: Generator[Event, None, Window]) -> Generator[Event, None, Window]:
-    """Passes on nothing: what is settling is not shown as a measurement."""
-    while True:
-        try:
-            event = next(window)
-        except StopIteration as stop:
-            result: Window = stop.value
-            return result
-        if not isinstance(event, RunningEstimate):
-            yield event

@@ -23,7 +23,7 @@ def rollback(request: RollbackRequest, cwd: Path | None) -> RollbackResult:
     config = load_config(request.config or None, cwd or Path.cwd()).config
     items: list[RollbackItem] = []
     failed: list[UndoFailed] = []
-    for entry in reversed(chosen):  # newest first: later changes stand on earlier ones
+    for entry in chosen:  # newest first: later changes stand on earlier ones
         audit = AuditLog(user=config.user, environment=entry.environment, change_ticket=config.changes.ticket or None)
         try:
             after = roll_back(entry.change.id, journal=journal, audit=audit)

@@ -15,7 +15,7 @@ _BUSY_TIMEOUT_S = 15.0
 
 
 @contextmanager
-def opened(path: Path, migrations: Sequence[Migration], *, write: bool = True) -> Iterator[sqlite3.Connection]:
+def opened(path: Path, migrations: Sequence[Migration], *, write: bool = True, journal_mode: str = "WAL") -> Iterator[sqlite3.Connection]:
     """One transaction on the database at ``path``, made or migrated first; committed at the end, rolled back when the block raises.
 
     A connection lives for one block only, so that threads, forks and killed processes share nothing. ``synchronous=FULL``: what was
@@ -26,7 +26,7 @@ def opened(path: Path, migrations: Sequence[Migration], *, write: bool = True) -
         _keep_private(path)
         connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
         connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA journal_mode={journal_mode}")
         connection.execute("PRAGMA synchronous=FULL")
         if _version(connection) != len(migrations):
             _migrate(connection, path, migrations)

@@ -22,6 +22,8 @@ from perfloop.store.paths import private_dir, state_dir
 
 #: the longest that one renewal may hold a change
 LEASE_MAX_S = 300.0
+#: an undo must be able to read the journal when the disk is full, which a write-ahead log cannot promise
+_MODE = "PERSIST"
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -154,11 +156,11 @@ class Journal:
         return self._locks / f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:24]}"
 
     def _write(self) -> AbstractContextManager[sqlite3.Connection]:
-        return database.opened(self.path, MIGRATIONS)
+        return database.opened(self.path, MIGRATIONS, journal_mode=_MODE)
 
     @contextmanager
     def _look(self) -> Iterator[sqlite3.Connection]:
-        with database.opened(self.path, MIGRATIONS, write=False) as connection:
+        with database.opened(self.path, MIGRATIONS, write=False, journal_mode=_MODE) as connection:
             yield connection
 
 

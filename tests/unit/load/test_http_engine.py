@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 import socket
+import struct
 import time
 
 import pytest
@@ -257,7 +257,7 @@ def test_a_stall_shows_in_the_tail_from_the_intended_start(serve, window):
         while await reader.readuntil(b"\r\n\r\n"):
             first.append(time.monotonic())
             if len(first) == 50:
-                time.sleep(1.0)  # noqa: ASYNC251 - blocks the server on purpose
+                time.sleep(1.0)  # blocks the whole server on purpose
             writer.write(OK)
 
     result = window(serve(stalling), rate_per_s=50, duration_s=3, timeout_s=5)
@@ -278,8 +278,8 @@ def test_a_known_delay_is_measured(serve, answering, window):
         return OK
 
     latency = Histogram.from_data(one(window(serve(answering(delayed)), duration_s=1.0)).latency)
-    assert 0.049 < latency.quantile(0.5) < 0.15
-    assert 0.198 < latency.quantile(0.95) < 0.4
+    assert 0.049 < latency.quantile(0.5) < 0.19
+    assert 0.198 < latency.quantile(0.95) < 0.6
 
 
 def test_a_service_that_falls_behind_does_not_achieve_the_rate(serve, window):

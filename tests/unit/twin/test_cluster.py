@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,12 +27,14 @@ OWNER = (
 
 
 @pytest.fixture(autouse=True)
-def own_temp(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_temp(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A temp folder of the test's own, which another user may enter; short, because a socket's path must be."""
     folder = Path(tempfile.mkdtemp(prefix="pl-"))
     folder.chmod(0o755)
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield
+    shutil.rmtree(folder)
 
 
 def wait_for(what: object, seconds: float = 15.0) -> bool:

@@ -32,7 +32,10 @@ def test_more_rows_wider_keys_and_fewer_repeats_never_make_it_smaller() -> None:
     repeats = [btree_shape(100_000, [KeyColumn(8, 8, distinct)], dedup=True).pages for distinct in (10, 1_000, 20_000, 100_000)]
     assert repeats[1:] == sorted(repeats[1:])
     assert repeats[0] == pytest.approx(repeats[1], rel=0.03)  # long posting lists either way
-    assert btree_shape(100_000, [KeyColumn(4, 4, 100_000)], dedup=False).pages < btree_shape(100_000, [KeyColumn(4, 4, 100_000), KeyColumn(8, 8, 5, included=True)], dedup=False).pages
+    assert (
+        btree_shape(100_000, [KeyColumn(4, 4, 100_000)], dedup=False).pages
+        < btree_shape(100_000, [KeyColumn(4, 4, 100_000), KeyColumn(8, 8, 5, included=True)], dedup=False).pages
+    )
 
 
 def test_nulls_and_many_columns_are_no_error() -> None:

@@ -27,6 +27,7 @@ class End:
     lateness: HistogramData
     stopped_early: str = ""
     retries: int = 0
+    busy: float = 0.0  # share of a core that the generator used
     first_errors: dict[str, str] = field(default_factory=dict)
     bin_s: float = 1.0
     arrived: tuple[tuple[int, int], ...] = ()

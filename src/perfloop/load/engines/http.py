@@ -114,6 +114,7 @@ def _ended(started_at: float, message: dict[str, Any]) -> End:
         lateness=HistogramData.model_validate(message["lateness"]),
         stopped_early=message["stopped_early"],
         retries=message["retries"],
+        busy=message["busy"],
         first_errors=message["first_errors"],
         bin_s=message["bin_s"],
         arrived=tuple((b, c) for b, c in message["arrived"]),

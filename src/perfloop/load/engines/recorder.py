@@ -93,12 +93,13 @@ class Recorder:
             count.clear()
         return {"type": "second", "elapsed_s": elapsed_s, "steps": steps}
 
-    def end(self, duration_s: float, stopped_early: str) -> dict[str, Any]:
+    def end(self, duration_s: float, stopped_early: str, busy: float) -> dict[str, Any]:
         """The last line, over the whole window."""
         return {
             "type": "end",
             "duration_s": duration_s,
             "stopped_early": stopped_early,
+            "busy": busy,
             "retries": self.retries,
             "first_errors": self.first_errors,
             "lateness": {"buckets": list(self._late), "counts": list(self._late.values()), "sum_s": 0.0, "max_s": self._late_max_s},
