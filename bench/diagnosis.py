@@ -17,9 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from perfloop_shop.stack import PROBLEMS
-
 from bench.table import RESULTS, Row, finish
+from perfloop_shop.stack import PROBLEMS
 
 
 def look(problems: list[str], template: Path) -> tuple[list[tuple[str, str]], str, float]:
@@ -30,7 +29,11 @@ def look(problems: list[str], template: Path) -> tuple[list[tuple[str, str]], st
         started = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-m", "perfloop", "check", "--config", str(shop.config_path), "--json"],
-            cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         seconds = time.monotonic() - started
         if done.returncode not in (0, 1):
@@ -60,11 +63,22 @@ def main() -> int:
             firsts = [record[0] for record in _cells(problem, chosen.runs, folder, log)]
             hits = sum(first == problem for first in firsts)
             right += hits == chosen.runs
-            rows.append(Row(f"{problem} is ranked first", hits, f"of {chosen.runs}", f"{chosen.runs}", hits == chosen.runs, why="" if hits == chosen.runs else f"first was {firsts}"))
+            rows.append(
+                Row(
+                    f"{problem} is ranked first",
+                    hits,
+                    f"of {chosen.runs}",
+                    f"{chosen.runs}",
+                    hits == chosen.runs,
+                    why="" if hits == chosen.runs else f"first was {firsts}",
+                )
+            )
         needed = -(-9 * len(problems) // 10)
         rows.append(Row("problems ranked first in every run", right, f"of {len(problems)}", f">= {needed}", right >= needed))
         loud = [record for record in _cells("", chosen.healthy, folder, log) if any(confidence != "possible" for _, confidence in record[1])]
-        rows.append(Row("healthy runs with a finding above possible", len(loud), f"of {chosen.healthy}", "0", not loud, why=str([r[1] for r in loud]) if loud else ""))
+        rows.append(
+            Row("healthy runs with a finding above possible", len(loud), f"of {chosen.healthy}", "0", not loud, why=str([r[1] for r in loud]) if loud else "")
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return finish("diagnosis", rows)
@@ -75,7 +89,9 @@ def _cells(problem: str, count: int, folder: Path, log: Path) -> Iterator[tuple[
         findings, where, seconds = look([problem] if problem else [], folder / "template")
         first = findings[0][0] if findings else "none"
         with log.open("a") as out:
-            out.write(json.dumps({"problem": problem or "healthy", "run": number + 1, "findings": findings, "where": where, "seconds": round(seconds, 1)}) + "\n")
+            out.write(
+                json.dumps({"problem": problem or "healthy", "run": number + 1, "findings": findings, "where": where, "seconds": round(seconds, 1)}) + "\n"
+            )
         print(f"{problem or 'healthy'} {number + 1}/{count}: {findings} {where} ({seconds:.0f} s)", file=sys.stderr, flush=True)
         yield first, findings
 

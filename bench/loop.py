@@ -1,6 +1,6 @@
 """The whole loop, as a user meets it: a fresh clone, ``make demo``, the proof, kill -9, start-up time, installed size.
 
-    python -m bench.loop [--skip-demo]
+python -m bench.loop [--skip-demo]
 """
 
 from __future__ import annotations
@@ -52,7 +52,11 @@ def _proof(rule: str, tried: dict[str, Any] | None, factor: float) -> Row:
     ratio = tried["verdict"]["ratio"]
     value = 1 / ratio["value"]
     return Row(
-        name, round(value, 2), "x", f">= {factor:g}, interval excludes 1", ratio["high"] < 1 and value >= factor,
+        name,
+        round(value, 2),
+        "x",
+        f">= {factor:g}, interval excludes 1",
+        ratio["high"] < 1 and value >= factor,
         why=f"ratio {ratio['value']:.3f}, interval {ratio['low']:.3f}–{ratio['high']:.3f}, {tried['verdict']['pairs']} pairs, {tried['verdict']['proof']}",
     )
 
@@ -67,7 +71,9 @@ def kill_rows() -> list[Row]:
     if done.returncode != 0 or not backs:
         return [Row("kill -9 at every state of the journal", None, "s", "<= 30", False, why=done.stdout[-400:])]
     return [
-        Row("kill -9: slowest start of the undo", max(starts) if starts else None, "s", "<= 2", max(starts) <= 2 if starts else None, why=f"{len(starts)} kills"),
+        Row(
+            "kill -9: slowest start of the undo", max(starts) if starts else None, "s", "<= 2", max(starts) <= 2 if starts else None, why=f"{len(starts)} kills"
+        ),
         Row("kill -9: slowest way back to the old state", max(backs), "s", "<= 30", max(backs) <= 30, why=f"{len(backs)} kills"),
     ]
 

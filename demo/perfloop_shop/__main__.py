@@ -26,7 +26,9 @@ def main(argv: list[str] | None = None) -> int:
     up.add_argument("--cpu", type=int, help="pin the shop, its supplier and PostgreSQL to this CPU (default: the first of two or more)")
     up.add_argument("--orders", type=int, default=0, help="rows of the largest table")
     control = verbs.add_parser("ctl", help="act on a shop that runs")
-    control.add_argument("action", choices=("restart", "stop", "status", "down"), help="restart or stop the service alone; down ends all of a shop whose owner is gone")
+    control.add_argument(
+        "action", choices=("restart", "stop", "status", "down"), help="restart or stop the service alone; down ends all of a shop whose owner is gone"
+    )
     for verb in (up, control):
         verb.add_argument("--work-dir", type=Path, default=Path(".demo"))
     args = parser.parse_args(argv)

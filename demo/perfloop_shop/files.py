@@ -13,13 +13,13 @@ from perfloop_shop.problems import Surroundings
 RATE_PER_S = 40.0
 # name, weight, paths. The weights are the same whatever is switched on.
 JOURNEYS: tuple[tuple[str, float, tuple[str, ...]], ...] = (
-    ("product", 22, ("/products/{1..2000}",)),
-    ("availability", 22, ("/products/{1..2000}/availability",)),
-    ("customer orders", 9, ("/customers/{1..20000}/orders",)),
-    ("recent orders", 9, ("/orders/recent",)),
-    ("products", 10, tuple(f"/products?limit=40&offset={offset}" for offset in range(0, 1800, 120))),
-    ("quote", 12, ("/products/{1..2000}/quote",)),
-    ("bestsellers", 6, ("/reports/bestsellers",)),
+    ("product", 23, ("/products/{1..2000}",)),
+    ("availability", 24, ("/products/{1..2000}/availability",)),
+    ("customer orders", 11, ("/customers/{1..20000}/orders",)),
+    ("recent orders", 8, ("/orders/recent",)),
+    ("products", 8, tuple(f"/products?limit=40&offset={offset}" for offset in range(0, 1800, 120))),
+    ("quote", 11, ("/products/{1..2000}/quote",)),
+    ("bestsellers", 5, ("/reports/bestsellers",)),
     ("search", 4, tuple(f"/search?q={word}" for word in ("lamp", "oak", "bowl", "steel", "clock"))),
     ("buyers", 6, ("/reports/buyers",)),
 )
@@ -80,7 +80,16 @@ def perfloop_config(path: Path, *, url: str, work_dir: Path, customers: int) -> 
         journeys.append(_table({"name": name, "weight": weight, **where}))
     document["journeys"] = journeys
     document["slo"] = {"latency_p95_ms": 250.0, "error_rate_max": 0.01}
-    document["measure"] = {"rate_per_s": RATE_PER_S}
+    document["measure"] = {
+        "rate_per_s": RATE_PER_S,
+        "window_s": 4.0,
+        "windows": 4,
+        "warmup_s": 2.0,
+        "pairs": 5,
+        "pairs_window_s": 5.0,
+        "settle_s": 0.7,
+        "throughput": False,
+    }
     document["changes"] = {"allow": "safe"}
     path.write_text(tomlkit.dumps(document))
 

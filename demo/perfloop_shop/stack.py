@@ -110,6 +110,11 @@ class Stack:
             if self.cluster is not None:
                 self.cluster.remove()
         finally:
+            self.release()
+
+    def release(self) -> None:
+        """No longer own the folder; what runs there goes on."""
+        if self._held is not None:
             self._held.close()
             self._held = None
 
@@ -196,8 +201,7 @@ def demo(work_dir: Path | None = None, problems: Iterable[str] | None = None, *,
             note += f"; it stays up: {shlex.join([sys.executable, '-m', 'perfloop_shop', 'ctl', 'down', '--work-dir', str(stack.work_dir)])} ends it"
         yield Demo(stack.url, stack.config_path, stack.problems, note)
     finally:
-        if not keep:
-            stack.stop()
+        stack.release() if keep else stack.stop()
 
 
 def take_down(work_dir: Path) -> None:

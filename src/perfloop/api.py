@@ -46,7 +46,9 @@ def check(request: CheckRequest, cwd: Path | None = None) -> Generator[Event, No
 def apply(request: ApplyRequest, cwd: Path | None = None) -> Generator[Event, None, RunResult]:
     """Try the changes of a saved plan, each proved, kept or undone."""
     plan_ = stored.load_plan(request.plan, cwd)
-    asked = ImproveRequest(config=request.config, url=plan_.target_url, budget=request.budget, yes=request.yes, strict=request.strict, no_input=request.no_input)
+    asked = ImproveRequest(
+        config=request.config, url=plan_.target_url, budget=request.budget, yes=request.yes, strict=request.strict, no_input=request.no_input
+    )
     session = opening.open_session(asked, "improve", cwd)
     return (yield from opening.run(session, engineer.apply(session, plan_), ""))
 
@@ -109,5 +111,3 @@ def explain(request: ExplainRequest, cwd: Path | None = None) -> str:
 def init(request: InitRequest, cwd: Path | None = None) -> InitResult:
     """Write a perfloop.toml from what can be discovered."""
     return knowing.init(request, cwd)
-
-

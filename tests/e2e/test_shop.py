@@ -163,11 +163,17 @@ def test_the_demo_starts_as_its_entry_point_says_and_can_be_kept(shop_folder: Pa
 
     project = tomllib.loads((Path(__file__).parents[2] / "demo" / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["perfloop.demos"] == {"shop": "perfloop_shop.stack:demo"}
-    with demo(shop_folder / "demo", None, keep=True) as running:
-        assert set(running.problems) == set(FOR_DEMO)
-        assert running.config_path.is_file()
-        assert "520,000 orders" in running.note
-        assert urllib.request.build_opener(urllib.request.ProxyHandler({})).open(running.url + "/health", timeout=10).status == 200
-    status = [sys.executable, "-m", "perfloop_shop", "ctl", "status", "--work-dir", str(shop_folder / "demo")]
+    folder = shop_folder / "demo"
+    control = [sys.executable, "-m", "perfloop_shop", "ctl", "--work-dir", str(folder)]
     env = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    assert None not in json.loads(subprocess.check_output(status, env=env, timeout=30)).values()
+    try:
+        with demo(folder, None, keep=True) as running:
+            assert set(running.problems) == set(FOR_DEMO)
+            assert running.config_path.is_file()
+            assert "520,000 orders" in running.note
+        kept = json.loads(subprocess.check_output([*control, "status"], env=env, timeout=30))
+    finally:
+        ended = json.loads(subprocess.check_output([*control, "down"], env=env, timeout=60))
+    assert None not in kept.values()
+    assert set(ended.values()) == {None}
+    assert not (folder / "pgdata").exists()

@@ -31,7 +31,10 @@ def measure_after(session: Session) -> Generator[Event, None, None]:
     count = max(WINDOWS_AFTER_MIN, min(measure.windows, int(meter.left_s // (measure.window_s + 1))))
     yield PhaseStarted(phase="after", detail=f"{count} windows of {measure.window_s:g} s, as in the baseline", left_s=meter.left_s)
     operation = session.audit.begin(
-        operation="load_test", command=f"open load {session.result.rate_per_s:g}/s on {meter.target.url}", resources=(f"service:{meter.target.url}",), run_id=session.result.run_id
+        operation="load_test",
+        command=f"open load {session.result.rate_per_s:g}/s on {meter.target.url}",
+        resources=(f"service:{meter.target.url}",),
+        run_id=session.result.run_id,
     )
     try:
         windows = yield from meter.series("after", session.result.rate_per_s, count, measure.window_s, first_seed=1)

@@ -33,7 +33,8 @@ def doctor(request: DoctorRequest, cwd: Path | None) -> DoctorResult:
         except PerfloopError as error:
             notes.append(error.what + (f" ({error.why})" if error.why else ""))
     checks = tuple(
-        DoctorCheck(name=one.name, ok=one.ok, found=one.reason, fix=one.fix, needed_for=getattr(one, "needed_for", "")) for one in capabilities(config, target, loaded.base_dir)
+        DoctorCheck(name=one.name, ok=one.ok, found=one.reason, fix=one.fix, needed_for=getattr(one, "needed_for", ""))
+        for one in capabilities(config, target, loaded.base_dir)
     )
     return DoctorResult(ok=not notes, target=target, checks=checks, notes=tuple(notes))
 

@@ -20,8 +20,8 @@ from perfloop.observe.runner import Observer
 from perfloop.observe.source import snippets
 from perfloop.report.flame import flame
 
-WINDOW_S = 6.0
-SOLO_S = 1.5
+WINDOW_S, WINDOW_AGAIN_S = 6.0, 4.0
+SOLO_S, SOLO_AGAIN_S = 1.5, 1.0  # again: after a kept change
 SOLO_REQUESTS_MAX = 60
 STEPS_MAX = 12  # sent alone, the heaviest by weight first
 SOLO_PROBES = ("stacks", "sockets", "process")
@@ -53,12 +53,12 @@ def diagnose(session: Session) -> Generator[Event, None, None]:
 def collect(session: Session) -> Generator[Event, None, Evidence]:
     """The probes under the configured load, then each step alone."""
     meter = session.meter
-    yield PhaseStarted(phase="look", detail=f"{WINDOW_S:g} s under load with all probes, then each step alone", left_s=meter.left_s)
-    window, parts = yield from _observed(session, meter.window("look", session.result.rate_per_s, WINDOW_S, seed=500 + session.looks))
+    window_s, solo_s = (WINDOW_S, SOLO_S) if session.looks == 0 else (WINDOW_AGAIN_S, SOLO_AGAIN_S)
+    yield PhaseStarted(phase="look", detail=f"{window_s:g} s under load with all probes, then each step alone", left_s=meter.left_s)
+    window, parts = yield from _observed(session, meter.window("look", session.result.rate_per_s, window_s, seed=500 + session.looks))
     evidence: Evidence = parts.into(Evidence(target=meter.target, window=window, baseline=merge_windows("baseline", session.baseline)))
-    solos = []
-    for step in sorted(meter.steps, key=lambda step: -step.weight)[:STEPS_MAX]:
-        solos.append(observed_solo(meter, access(session), step, SOLO_REQUESTS_MAX, SOLO_S, SOLO_PROBES))
+    heaviest = sorted(meter.steps, key=lambda step: -step.weight)[:STEPS_MAX]
+    solos = [observed_solo(meter, access(session), step, SOLO_REQUESTS_MAX, solo_s, SOLO_PROBES) for step in heaviest]
     stacks = (*evidence.stacks, *(one for alone in solos for one in alone.stacks))
     seen: Evidence = evidence.with_(solo=tuple(solos), source=snippets(stacks, meter.target.source_root))
     return seen

@@ -22,7 +22,7 @@ from perfloop.stats.intervals import geometric_t_interval
 
 KNEE_START_PER_S = 8.0
 PROBE_S = 3.0
-PROBES_MAX = 6
+PROBES_MAX = 4
 #: a request that takes longer than this many times the promised p95 has missed it; waiting on only fills the service's queues
 PATIENCE = 4.0
 CALM_WINDOW_S, CALM_MAX_S, CALM_FACTOR = 1.0, 20.0, 1.5
@@ -88,7 +88,9 @@ class Meter:
         finally:
             load.close()
         if pids and not set(pids) & set(self.pids):
-            raise CannotMeasure(f"the service's process {pids[0]} ended during the measurement", why=f"window {label} is not valid", fix="look at the service's own log")
+            raise CannotMeasure(
+                f"the service's process {pids[0]} ended during the measurement", why=f"window {label} is not valid", fix="look at the service's own log"
+            )
         measured: Window = window.with_(cpu_seconds=max(0.0, cpu_seconds(pids) - before) if pids else None)
         return measured
 
@@ -106,7 +108,11 @@ class Meter:
             for step in window.steps:
                 merged.merge(Histogram.from_data(step.latency))
             if window.stopped_early:
-                raise CannotMeasure(f"the load was stopped: {window.stopped_early}", why=error_text(window), fix="the service must answer most requests before it can be measured; see its log")
+                raise CannotMeasure(
+                    f"the load was stopped: {window.stopped_early}",
+                    why=error_text(window),
+                    fix="the service must answer most requests before it can be measured; see its log",
+                )
         return windows
 
     def search(self, label: str, slo: Slo, start_per_s: float) -> Generator[Event, None, RateSearch]:
@@ -120,7 +126,7 @@ class Meter:
             for step in window.steps:
                 merged.merge(Histogram.from_data(step.latency))
             if merged.count:
-                throughput = merged.count / window.duration_s
+                throughput = window.achieved_per_s or merged.count / window.duration_s
                 self.points.append((throughput * merged.mean(), throughput))
             yield from self.calm(start_per_s)
             return window

@@ -51,7 +51,14 @@ def open_session(request: CheckRequest, kind: Literal["improve", "check"], cwd: 
         slo=config.slo,
     )
     session = Session(
-        config=config, base_dir=loaded.base_dir, store=store, journal=journal, audit=audit, policy=rules, result=result, deadline=time.monotonic() + config.limits.time_max_s
+        config=config,
+        base_dir=loaded.base_dir,
+        store=store,
+        journal=journal,
+        audit=audit,
+        policy=rules,
+        result=result,
+        deadline=time.monotonic() + config.limits.time_max_s,
     )
     session.put()
     if config.target.environment is None:

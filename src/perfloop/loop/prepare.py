@@ -94,12 +94,18 @@ def baseline(session: Session) -> Generator[Event, None, None]:
     if rate is None:
         knee = yield from meter.knee()
         if knee.rate_per_s is None:
-            raise CannotMeasure("no rate could be found that the service keeps up with", why="the lowest probe already failed", fix="set measure.rate_per_s, and look at the service's errors")
+            raise CannotMeasure(
+                "no rate could be found that the service keeps up with",
+                why="the lowest probe already failed",
+                fix="set measure.rate_per_s, and look at the service's errors",
+            )
         rate = max(0.5, knee.rate_per_s / 2)
         yield Told(text=f"the knee is at {knee.rate_per_s:.0f} requests/s: measuring at half of it, {rate:.0f}")
     if rate > session.config.limits.rate_max_per_s:
         raise UsageError(f"measure.rate_per_s is {rate:g}, above limits.rate_max_per_s = {session.config.limits.rate_max_per_s:g}")
-    yield PhaseStarted(phase="baseline", detail=f"{measure.windows} windows of {measure.window_s:g} s at {rate:g} requests/s, open arrivals", left_s=meter.left_s)
+    yield PhaseStarted(
+        phase="baseline", detail=f"{measure.windows} windows of {measure.window_s:g} s at {rate:g} requests/s, open arrivals", left_s=meter.left_s
+    )
     operation = session.audit.begin(
         operation="load_test", command=f"open load {rate:g}/s on {meter.target.url}", resources=(f"service:{meter.target.url}",), run_id=session.result.run_id
     )
@@ -151,7 +157,9 @@ def _refuse_broken(window: Window) -> None:
     ok = sum(step.ok for step in window.steps)
     if not sent or sent - ok > ERROR_SHARE_MAX * sent:
         raise CannotMeasure(
-            "the service does not answer most requests", why=error_text(window), fix="check the URL and the journeys ([[journeys]] in perfloop.toml) with a browser or curl"
+            "the service does not answer most requests",
+            why=error_text(window),
+            fix="check the URL and the journeys ([[journeys]] in perfloop.toml) with a browser or curl",
         )
 
 

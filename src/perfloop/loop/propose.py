@@ -24,14 +24,14 @@ def changes_for(
     """The changes that answer these findings, in their order, and what could not be planned and why. ``possible`` findings are shown, not changed."""
     planned: list[tuple[Finding, Change]] = []
     notes: list[str] = []
-    for finding in findings:
+    for finding in sorted(findings, key=lambda finding: finding.confidence != Confidence.CONFIRMED):  # what an experiment confirmed comes first
         if finding.confidence == Confidence.POSSIBLE:
             continue
         for proposal in finding.proposals:
             try:
                 concrete = _concrete(proposal, finding, context, evidence)
                 if concrete is None:
-                    notes.append(f"{finding.rule}: no setting in the configuration answers it ([[target.settings]] with answers = [\"{finding.rule}\"])")
+                    notes.append(f'{finding.rule}: no setting in the configuration answers it ([[target.settings]] with answers = ["{finding.rule}"])')
                     continue
                 kind = kinds.get(concrete.kind)
                 if kind is None:

@@ -53,7 +53,9 @@ def plan(request: PlanRequest, cwd: Path | None) -> Plan:
             raise UsageError(f"run {result.run_id} has no finding {request.finding!r}", why=f"it has {', '.join(known) or 'none'}", fix="perfloop diagnose")
     kinds = plugins.load("change kind")
     environment = result.target.environment
-    context = ChangeContext(base_dir=loaded.base_dir, config=loaded.config, resolve=lambda reference: resolve(reference, loaded.base_dir), environment=environment.value)
+    context = ChangeContext(
+        base_dir=loaded.base_dir, config=loaded.config, resolve=lambda reference: resolve(reference, loaded.base_dir), environment=environment.value
+    )
     planned, _ = changes_for(findings, kinds, context, evidence)
     wanted, _ = ([], []) if request.finding else candidates(kinds, context)
     made = Plan(
@@ -86,7 +88,9 @@ def baseline(request: BaselineRequest, cwd: Path | None) -> BaselineResult:
             raise UsageError(f"run {request.run} measured nothing", fix="perfloop check URL, then perfloop baseline")
         store.set_baseline(request.name, request.run)
         done = f"{request.name} is run {store.find(request.run)}"
-    items = [BaselineItem(name=name, run_id=row.run_id, started_at=row.created_at, target=row.target_url) for row in store.list_runs(1000) for name in row.baselines]
+    items = [
+        BaselineItem(name=name, run_id=row.run_id, started_at=row.created_at, target=row.target_url) for row in store.list_runs(1000) for name in row.baselines
+    ]
     return BaselineResult(done=done, baselines=tuple(items))
 
 
@@ -98,7 +102,9 @@ def compare(request: CompareRequest, cwd: Path | None) -> Verdict:
     if first is None or second is None:
         raise UsageError(f"run {(a if first is None else b).run_id} measured nothing", fix="compare runs of check or improve")
     if {step.name for step in first.steps} != {step.name for step in second.steps}:
-        raise UsageError("the two runs sent different requests", why=f"{a.run_id} and {b.run_id} have different steps", fix="compare runs with the same journeys")
+        raise UsageError(
+            "the two runs sent different requests", why=f"{a.run_id} and {b.run_id} have different steps", fix="compare runs with the same journeys"
+        )
     return compare_summaries(first, second)
 
 
@@ -124,8 +130,15 @@ def runs(request: RunsRequest, cwd: Path | None) -> RunsResult:
         first = result.diagnosis.findings[0] if result.diagnosis.findings else None
         rows.append(
             RunRow(
-                run_id=row.run_id, kind=row.kind, started_at=row.created_at, target=row.target_url, state=row.state, ok=row.ok,
-                p95_before_ms=p95[0], p95_after_ms=p95[1], headline=f"{first.rule}: {first.title}" if first else "",
+                run_id=row.run_id,
+                kind=row.kind,
+                started_at=row.created_at,
+                target=row.target_url,
+                state=row.state,
+                ok=row.ok,
+                p95_before_ms=p95[0],
+                p95_after_ms=p95[1],
+                headline=f"{first.rule}: {first.title}" if first else "",
             )
         )
     return RunsResult(runs=tuple(rows))

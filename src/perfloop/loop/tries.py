@@ -18,7 +18,6 @@ from perfloop.loop.prove import Switch, prove
 from perfloop.model.base import utc_now
 from perfloop.model.change import Change, Plan, Safety
 from perfloop.model.event import Event, PhaseStarted, Told
-from perfloop.model.finding import Finding
 from perfloop.model.result import Tried
 from perfloop.model.verdict import Decision, Verdict, VerdictStatus
 
@@ -28,7 +27,12 @@ ATTEMPT_SPARE_S = 15.0
 
 def context_of(session: Session) -> ChangeContext:
     """What change kinds may know: the configuration, its folder, and how to resolve references."""
-    return ChangeContext(base_dir=session.base_dir, config=session.config, resolve=lambda reference: resolve(reference, session.base_dir), environment=session.policy.environment.value)
+    return ChangeContext(
+        base_dir=session.base_dir,
+        config=session.config,
+        resolve=lambda reference: resolve(reference, session.base_dir),
+        environment=session.policy.environment.value,
+    )
 
 
 def plan(session: Session) -> Generator[Event, None, None]:
@@ -105,7 +109,9 @@ def attempt(session: Session, change: Change) -> Generator[Event, None, bool]:
         )
         raise
     except ChangeRefused as error:
-        session.put(tried=(*session.result.tried, Tried(change=change, decision=Decision.REFUSED, reason=f"{error.what}: {error.why}" if error.why else error.what)))
+        session.put(
+            tried=(*session.result.tried, Tried(change=change, decision=Decision.REFUSED, reason=f"{error.what}: {error.why}" if error.why else error.what))
+        )
         yield Told(level="warning", text=f"refused: {change.title}: {error.what}")
         return False
     _settled(session)

@@ -54,5 +54,10 @@ def _chosen(request: RollbackRequest, journal: Journal, cwd: Path | None) -> lis
 
 def _item(entry: JournalEntry, verified: bool | None = None, error: str = "") -> RollbackItem:
     return RollbackItem(
-        change_id=entry.change.id, title=entry.change.title, state=entry.state.value, verified=verified, commands=entry.change.undo_commands, error=error or entry.error
+        change_id=entry.change.id,
+        title=entry.change.title,
+        state=entry.state.value,
+        verified=verified,
+        commands=entry.change.undo_commands,
+        error=error or entry.error,
     )

@@ -11,7 +11,7 @@ from perfloop.model.limits import RatePerS, TimeoutS
 from perfloop.model.result import Slo
 from perfloop.model.target import Environment
 
-SECRET_REFERENCE = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$"
+SECRET_REFERENCE = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$"  # noqa: S105 -- a pattern, no secret
 
 
 class SettingConfig(Word):
@@ -62,7 +62,9 @@ class TargetConfig(Word):
     environment: Environment | None = Field(default=None, description="sandbox, staging or production: safeguards scale with it.")
     process: str = Field(default="auto", description="auto (from the listening socket) or a process id.")
     postgres: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a read-only role: env:NAME or file:PATH.")
-    postgres_admin: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of the role that owns the tables; used for changes only.")
+    postgres_admin: str = Field(
+        default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of the role that owns the tables; used for changes only."
+    )
     openapi: str = Field(default="", description="Path of the OpenAPI document; empty: the usual places are tried.")
     access_log: str = Field(default="", description="An access log in combined format, to take paths and weights from.")
     headers: dict[str, str] = Field(default={}, description="Headers sent with every request; a value may be a reference (env:NAME, file:PATH).")
@@ -78,7 +80,9 @@ class TargetConfig(Word):
 class ChangesConfig(Word):
     """What may be changed without asking."""
 
-    allow: Literal["none", "safe", "ask"] = Field(default="none", description="none: nothing; safe: safe changes by themselves; ask: also those that ask, after a yes.")
+    allow: Literal["none", "safe", "ask"] = Field(
+        default="none", description="none: nothing; safe: safe changes by themselves; ask: also those that ask, after a yes."
+    )
     restart: bool = Field(default=False, description="A restart by the configured command is safe here (in a sandbox it is).")
     ticket: str = Field(default="", description="Change ticket; required in production.")
     approved_by: str = Field(default="", description="Who approved; required in production.")

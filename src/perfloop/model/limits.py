@@ -59,10 +59,14 @@ def check_connection(text: str) -> str:
     ``ValueError`` names the part that is wrong and never repeats a password: credentials belong in the environment or a secret file.
     """
     if "@" in text:
-        raise ValueError("a connection string must not contain credentials; put them in the environment or a secret file and refer to them (env:NAME, file:PATH)")
+        raise ValueError(
+            "a connection string must not contain credentials; put them in the environment or a secret file and refer to them (env:NAME, file:PATH)"
+        )
     match = _CONNECTION.match(text) or _SOCKET.match(text)
     if not match:
-        raise ValueError(f"{text[:80]!r} is not scheme://host:port/name with scheme mysql, mariadb, postgresql, mongodb or redis, a host of letters, digits, '.' and '-', and a name of letters, digits, '_' and '-'")
+        raise ValueError(
+            f"{text[:80]!r} is not scheme://host:port/name with scheme mysql, mariadb, postgresql, mongodb or redis, a host of letters, digits, '.' and '-', and a name of letters, digits, '_' and '-'"
+        )
     if match["port"] and not 1 <= int(match["port"]) <= 65_535:
         raise ValueError(f"port {match['port']} is outside 1 to 65535")
     if not match["name"] and match["scheme"] != "redis":

@@ -27,8 +27,9 @@ OWNER = (
 
 
 @pytest.fixture(autouse=True)
-def own_temp(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_temp(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A temp folder of the test's own, which another user may enter; short, because a socket's path must be."""
+    tmp_path_factory.getbasetemp()  # pytest's own is made before, elsewhere
     folder = Path(tempfile.mkdtemp(prefix="pl-"))
     folder.chmod(0o755)
     monkeypatch.setenv("TMPDIR", str(folder))
