@@ -30,9 +30,11 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m perfloop.cli.docs --check
+	$(BIN)/python -m perfloop.diagnose.pages --check docs/rules
 
 docs: $(VENV)/.dev  ## write what is generated: docs/cli.md, docs/config.md, docs/schema, docs/rules
 	$(BIN)/python -m perfloop.cli.docs
+	$(BIN)/python -m perfloop.diagnose.pages docs/rules
 
 services:  ## what tests need from the distribution, without starting any daemon
 	@sh scripts/services.sh
