@@ -13,11 +13,10 @@ from perfloop.loop.prepare import Session, deliver_load
 from perfloop.model.base import Estimate, utc_now
 from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.result import RunResult
-from perfloop.model.run import RateSearch, Summary
 from perfloop.model.verdict import Decision, VerdictStatus
 from perfloop.report.checklist import checklist
 from perfloop.report.notice import delivery_notice, progress
-from perfloop.validate.compare import compare_summaries
+from perfloop.validate.before_after import compare_summaries, ratio_of
 from perfloop.validate.slo import check_slo
 
 WINDOWS_AFTER_MIN = 3
@@ -66,7 +65,7 @@ def finish(session: Session, state: Literal["done", "interrupted", "failed"]) ->
     result = session.result
     last = result.after or result.before
     checks = check_slo(result.slo, last) if last else ()
-    gained = improvement(result.before, result.after, result.throughput_before, result.throughput_after) if result.after else {}
+    gained = improvement(result)
     points = session.meter.points if hasattr(session, "meter") else []
     session.put(
         state=state,
@@ -74,7 +73,7 @@ def finish(session: Session, state: Literal["done", "interrupted", "failed"]) ->
         duration_s=round(time.monotonic() - session.started, 1),
         slo_checks=checks,
         improvement=gained,
-        capacity=fit(points) if len(points) >= 3 else None,
+        capacity=fit(points) if points else None,
         ok=result.ok and not result.commands and all(check.ok is not False for check in checks),
         audit_head=session.audit.head(),
     )
@@ -83,14 +82,17 @@ def finish(session: Session, state: Literal["done", "interrupted", "failed"]) ->
     return session.result
 
 
-def improvement(before: Summary | None, after: Summary | None, rate_before: RateSearch | None, rate_after: RateSearch | None) -> dict[str, Estimate]:
+def improvement(result: RunResult) -> dict[str, Estimate]:
     """Relative gains (0.68 = 68 %) whose interval excludes zero; anything else is left out."""
-    if before is None or after is None:
-        return {}
     gains: dict[str, Estimate] = {}
-    verdict = compare_summaries(before, after)
+    if result.before is None or result.after is None:
+        return gains
+    verdict = compare_summaries(result.before, result.after)
     if verdict.status == VerdictStatus.IMPROVED and verdict.ratio is not None:
         gains["response_time"] = _gain(verdict.ratio, "p95 of all requests, after against before")
+    cpu = ratio_of(result.before_windows, result.after_windows, "cpu_per_request")
+    if cpu is not None and cpu.high is not None and cpu.high < 1:
+        gains["cpu_per_request"] = _gain(cpu, "CPU seconds of the service's own processes per request, after against before")
     return gains
 
 

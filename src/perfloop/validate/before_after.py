@@ -6,13 +6,15 @@ interleaved, 8 % back to back, and 24 % against a baseline a week old; so the fl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import exp, isfinite, log, sqrt
 from typing import Any
 
 from perfloop.model.base import Estimate
-from perfloop.model.run import StepSummary, Summary
+from perfloop.model.run import StepSummary, Summary, Window
 from perfloop.model.verdict import Guard, Proof, Verdict, VerdictStatus
 from perfloop.stats.student import t_quantile
+from perfloop.validate.levels import Metric, level_estimate
 
 EFFECT_MIN = 0.10
 RATE_TOLERANCE = 0.05
@@ -49,6 +51,12 @@ def compare_summaries(a: Summary, b: Summary, *, effect_min: float = EFFECT_MIN,
     status, reason = _judge(ratio.value, ratio.low, ratio.high, effect_min)
     reason = f"{reason}; {SUSPICION}" if reason else SUSPICION
     return filled(verdict, status=status, ratio=ratio, difference=difference, detectable_ratio=sqrt(ratio.low / ratio.high), reason=reason)
+
+
+def ratio_of(a: Sequence[Window], b: Sequence[Window], metric: Metric, confidence: float = 0.95) -> Estimate | None:
+    """The ratio B/A of a metric of all requests, with Welch's interval on the logs of the windows' levels; None where it was not measured in both."""
+    before, after = (level_estimate(windows, None, metric, confidence, "before and after") for windows in (a, b))
+    return _welch(before, after, confidence) if before and after else None
 
 
 def filled(verdict: Verdict, **changes: Any) -> Verdict:
