@@ -24,7 +24,7 @@ def changes_for(
     """The changes that answer these findings, in their order, and what could not be planned and why. ``possible`` findings are shown, not changed."""
     planned: list[tuple[Finding, Change]] = []
     notes: list[str] = []
-    for finding in sorted(findings, key=lambda finding: finding.confidence != Confidence.CONFIRMED):  # what an experiment confirmed comes first
+    for finding in findings:
         if finding.confidence == Confidence.POSSIBLE:
             continue
         for proposal in finding.proposals:
