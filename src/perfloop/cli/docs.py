@@ -1,11 +1,10 @@
 """Writes the documents that are generated, so that they cannot lie: ``python -m perfloop.cli.docs``; with ``--check`` it only says what is out of date.
 
-docs/cli.md from the commands, docs/config.md and docs/schema/*.json from the models, docs/rules/*.md from the rules' docstrings.
+docs/cli.md from the commands, docs/config.md and docs/schema/*.json from the models. The rules' pages are written by perfloop.diagnose.pages.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from pydantic.fields import FieldInfo
 from perfloop.cli.main import perfloop
 from perfloop.cli.options import load_verb
 from perfloop.cli.verbs import VERBS
-from perfloop.loop import plugins
 from perfloop.model.change import Plan
 from perfloop.model.config import Config
 from perfloop.model.evidence import Evidence
@@ -38,11 +36,6 @@ def documents() -> dict[str, str]:
     made = {"cli.md": cli_page(), "config.md": config_page()}
     for name, model in (("run", RunResult), ("evidence", Evidence), ("plan", Plan), ("config", Config)):
         made[f"schema/{name}.json"] = json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
-    rules = plugins.load("rule")
-    for rule, module in rules.items():
-        made[f"rules/{rule}.md"] = rule_page(rule, inspect.getdoc(module) or "")
-    if rules:
-        made["rules/index.md"] = HEAD + "\n# Rules\n\n" + "".join(f"- [{rule}]({rule}.md): {_first(rules[rule])}\n" for rule in sorted(rules))
     return made
 
 
@@ -63,23 +56,6 @@ def config_page() -> str:
         "Credentials are references: `env:NAME` or `file:PATH`. The JSON schema is [schema/config.json](schema/config.json).\n"
     )
     return "\n".join([HEAD, "# Configuration\n", text, *_tables(Config, "")])
-
-
-def rule_page(rule: str, text: str) -> str:
-    """One rule's docstring as a page; its section titles become headings."""
-    lines = []
-    for line in text.splitlines():
-        title = line.rstrip().rstrip(":")
-        lines.append(f"## {title}\n" if title in _SECTIONS else line.removeprefix("    "))
-    return f"{HEAD}\n# {rule}\n\n" + "\n".join(lines).strip().replace("``", "`") + "\n"
-
-
-_SECTIONS = frozenset({"What it finds", "Why it costs you", "How it decides", "What would disprove it", "How to fix", "Sources"})
-
-
-def _first(module: object) -> str:
-    lines = (inspect.getdoc(module) or "").strip().splitlines()
-    return lines[0].removeprefix("What it finds").lstrip(": ") if lines else ""
 
 
 def _help(command: click.Command, name: str) -> str:
@@ -158,18 +134,14 @@ def main(arguments: list[str]) -> int:
     """Write the documents, or with ``--check`` name those that differ; 1 where any does."""
     made = documents()
     stale = sorted(name for name, text in made.items() if not (DOCS / name).exists() or (DOCS / name).read_text(encoding="utf-8") != text)
-    stale += sorted(str(path.relative_to(DOCS)) for path in (DOCS / "rules").glob("*.md") if str(path.relative_to(DOCS)) not in made)
     if "--check" in arguments:
         for name in stale:
             print(f"docs/{name} is out of date: make docs", file=sys.stderr)
         return 1 if stale else 0
     for name in stale:
         path = DOCS / name
-        if name in made:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(made[name], encoding="utf-8")
-        else:
-            path.unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(made[name], encoding="utf-8")
         print(f"docs/{name}")
     return 0
 

@@ -19,12 +19,6 @@ def test_pages_hold_every_verb_and_every_key() -> None:
         assert f"`{key}`" in config or f"[{key}]" in config or f"[{key}.ID]" in config, field
 
 
-def test_rule_pages_turn_sections_into_headings() -> None:
-    page = docs.rule_page("missing-index", "A scan.\n\nWhat it finds\n  A table read whole.\nHow to fix:\n  Create it.")
-    assert "## What it finds" in page
-    assert "## How to fix" in page
-
-
 def test_check_names_what_is_out_of_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(docs, "DOCS", tmp_path)
     assert docs.main(["--check"]) == 1
