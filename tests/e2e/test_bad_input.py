@@ -149,12 +149,13 @@ def test_ctrl_c_twice_ends_with_130_and_keeps_what_was_measured(tmp_path):
 
 
 def test_ptrace_forbidden_moves_the_stacks_to_could_not_check(tmp_path):
-    """A sampler that answers as py-spy does where ptrace is forbidden: the run goes on, and says what would change that."""
-    fake = tmp_path / "bin"
-    fake.mkdir()
-    (fake / "py-spy").write_text('#!/bin/sh\necho "Error: Permission Denied: Try running again with elevated permissions" >&2\nexit 1\n')
-    (fake / "py-spy").chmod(0o755)
-    with service("ok") as (port, _):
-        done = check(tmp_path, port, PERFLOOP_PY_SPY=str(fake / "py-spy"))
+    """The service forbids tracing, and we lack the capability that overrides it: the run goes on, and says what would change that."""
+    with service("undumpable") as (port, process):
+        (tmp_path / "perfloop.toml").write_text(CONFIG.format(port=port, target=f'process = "{process.pid}"'))
+        argv, environment = command(tmp_path, "check")
+        if os.geteuid() == 0:
+            argv = ["setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace", *argv]
+        done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "stacks" in done.stdout
+    assert "ptrace" in done.stdout

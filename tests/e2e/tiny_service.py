@@ -1,5 +1,6 @@
 """A small real service for tests: a threading HTTP server with ways to misbehave. ``python tiny_service.py PORT MODE``."""
 
+import ctypes
 import os
 import socket
 import sys
@@ -56,6 +57,8 @@ def main():
         raw(port, None)
     if mode == "garbage":
         raw(port, bytes(range(256)) * 20)
+    if mode == "undumpable":  # what a hardened service does: nobody without CAP_SYS_PTRACE may look into it
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
     Handler.mode = mode
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True

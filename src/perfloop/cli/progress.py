@@ -71,8 +71,8 @@ def _one_interrupt(screen: Screen) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        for number, handler in old.items():  # after a stop what is left is short: a late second signal must break neither it nor the exit code
+            signal.signal(number, signal.SIG_IGN if seen else handler)
 
 
 class Screen:

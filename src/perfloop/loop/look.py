@@ -10,6 +10,7 @@ from perfloop.load.summary import merge_windows
 from perfloop.loop import plugins
 from perfloop.loop.confirm import confirm_all
 from perfloop.loop.experiments import observed_solo, tools_for
+from perfloop.loop.measure import refuse_broken
 from perfloop.loop.prepare import Session
 from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.evidence import Evidence
@@ -56,6 +57,7 @@ def collect(session: Session) -> Generator[Event, None, Evidence]:
     window_s, solo_s = (WINDOW_S, SOLO_S) if session.looks == 0 else (WINDOW_AGAIN_S, SOLO_AGAIN_S)
     yield PhaseStarted(phase="look", detail=f"{window_s:g} s under load with all probes, then each step alone", left_s=meter.left_s)
     window, parts = yield from _observed(session, meter.window("look", session.result.rate_per_s, window_s, seed=500 + session.looks))
+    refuse_broken(window)
     evidence: Evidence = parts.into(Evidence(target=meter.target, window=window, baseline=merge_windows("baseline", session.baseline)))
     heaviest = sorted(meter.steps, key=lambda step: -step.weight)[:STEPS_MAX]
     solos = [observed_solo(meter, access(session), step, SOLO_REQUESTS_MAX, solo_s, SOLO_PROBES) for step in heaviest]

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from perfloop.errors import CannotMeasure
-from perfloop.host.processes import allowed_cpus, cpu_seconds, descendants
+from perfloop.host.processes import allowed_cpus, cpu_seconds, descendants, start_time_s
 from perfloop.load.run import run_window
 from perfloop.load.search import knee_slo, search_rate
 from perfloop.model.base import Estimate
@@ -21,6 +21,8 @@ from perfloop.stats.histogram import Histogram
 from perfloop.stats.intervals import geometric_t_interval
 
 KNEE_START_PER_S = 8.0
+#: share of a window's requests that may fail before there is no verdict
+ERROR_SHARE_MAX = 0.5
 PROBE_S = 3.0
 PROBES_MAX = 4
 #: a request that takes longer than this many times the promised p95 has missed it; waiting on only fills the service's queues
@@ -87,7 +89,8 @@ class Meter:
                 yield RunningEstimate(phase=label, requests=progress.ok, p95_s=_running(progress.histogram), errors=progress.errors, left_s=self.left_s)
         finally:
             load.close()
-        if pids and not set(pids) & set(self.pids):
+        ended = [process.pid for process in self.target.processes if start_time_s(process.pid) is None]
+        if ended and len(ended) == len(self.target.processes):
             raise CannotMeasure(
                 f"the service's process {pids[0]} ended during the measurement", why=f"window {label} is not valid", fix="look at the service's own log"
             )
@@ -107,6 +110,7 @@ class Meter:
             windows.append(window)
             for step in window.steps:
                 merged.merge(Histogram.from_data(step.latency))
+            refuse_broken(window)
             if window.stopped_early:
                 raise CannotMeasure(
                     f"the load was stopped: {window.stopped_early}",
@@ -211,6 +215,17 @@ def window_p95(window: Window, step: str | None = None) -> float | None:
     return merged.quantile(0.95)
 
 
+def refuse_broken(window: Window) -> None:
+    """``CannotMeasure`` for a window in which most requests failed: what it says of the rest is not what users get."""
+    sent, ok = sum(step.sent for step in window.steps), sum(step.ok for step in window.steps)
+    if not sent or sent - ok > ERROR_SHARE_MAX * sent:
+        raise CannotMeasure(
+            "the service does not answer most requests",
+            why=error_text(window),
+            fix="see the service's log; check the URL and the journeys ([[journeys]] in perfloop.toml) with a browser or curl",
+        )
+
+
 def error_text(window: Window) -> str:
     """The errors of a window by class, most frequent first."""
     counts: dict[str, int] = {}
@@ -221,4 +236,4 @@ def error_text(window: Window) -> str:
     return f"{', '.join(f'{n} × {name}' for name, n in sorted(counts.items(), key=lambda i: -i[1])) or 'no errors'} of {sent} requests"
 
 
-__all__ = ["Meter", "error_text", "quiet", "window_p95"]
+__all__ = ["Meter", "error_text", "quiet", "refuse_broken", "window_p95"]

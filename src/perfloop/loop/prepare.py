@@ -18,7 +18,7 @@ from perfloop.load.importers.access_log import journeys_from_log
 from perfloop.load.importers.openapi import journeys_from_openapi
 from perfloop.load.journeys import journeys_from_config
 from perfloop.load.summary import summarize
-from perfloop.loop.measure import Meter, error_text
+from perfloop.loop.measure import Meter, refuse_broken
 from perfloop.loop.sweep import parameters_of
 from perfloop.model.change import Change
 from perfloop.model.config import Config
@@ -34,8 +34,6 @@ from perfloop.store.runs import RunStore
 
 LOG_LINES_MAX = 200_000
 OPENAPI_PATHS = ("/openapi.json", "/swagger.json", "/api/openapi.json", "/v3/api-docs")
-#: share of requests that may fail in a warm-up before the run is refused
-ERROR_SHARE_MAX = 0.5
 
 
 @dataclass
@@ -112,7 +110,7 @@ def baseline(session: Session) -> Generator[Event, None, None]:
     try:
         if measure.warmup_s:
             warm = yield from meter.window("warm-up", rate, measure.warmup_s, seed=0)
-            _refuse_broken(warm)
+            refuse_broken(warm)
         meter.target = discover(session.config, session.base_dir)  # its pools have connected by now
         windows = yield from meter.series("baseline", rate, measure.windows, measure.window_s, first_seed=1)
     except BaseException as error:
@@ -150,17 +148,6 @@ def error_text_of(windows: list[Window]) -> str:
     failed = sum(step.sent - step.ok for window in windows for step in window.steps)
     sent = sum(step.sent for window in windows for step in window.steps)
     return f"{failed} of {sent} requests failed" if failed else f"no error in {sent} requests"
-
-
-def _refuse_broken(window: Window) -> None:
-    sent = sum(step.sent for step in window.steps)
-    ok = sum(step.ok for step in window.steps)
-    if not sent or sent - ok > ERROR_SHARE_MAX * sent:
-        raise CannotMeasure(
-            "the service does not answer most requests",
-            why=error_text(window),
-            fix="check the URL and the journeys ([[journeys]] in perfloop.toml) with a browser or curl",
-        )
 
 
 def _header(value: str, base_dir: Path) -> str:
