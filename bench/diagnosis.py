@@ -18,14 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.table import RESULTS, Row, finish
-from perfloop_shop.stack import PROBLEMS
+from perfloop_shop.problems import PROBLEMS
+from perfloop_shop.stack import Stack
 
 
 def look(problems: list[str], template: Path) -> tuple[list[tuple[str, str]], str, float]:
     """(rule, confidence) of the findings in rank order, what the first one says, and the seconds it took."""
-    from perfloop_shop.stack import demo
-
-    with tempfile.TemporaryDirectory() as folder, demo(Path(folder) / "shop", problems, template=template) as shop:
+    with tempfile.TemporaryDirectory() as folder, Stack(problems, Path(folder) / "shop", template) as shop:
         started = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-m", "perfloop", "check", "--config", str(shop.config_path), "--json"],

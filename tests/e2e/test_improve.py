@@ -105,7 +105,7 @@ def test_the_run_renders_in_every_format(improved, name):
     done = perfloop(folder, "report", run["run_id"], "--config", str(config), "--format", name)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout) > 300
-    assert "http://127.0.0.1" in done.stdout
+    assert "customer_id" in done.stdout
 
 
 def test_baseline_and_compare_work_on_the_stored_run(improved):
