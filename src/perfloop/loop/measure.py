@@ -12,7 +12,7 @@ from perfloop.load.run import run_window
 from perfloop.load.search import knee_slo, search_rate
 from perfloop.model.base import Estimate
 from perfloop.model.config import Config
-from perfloop.model.event import Event, PhaseStarted, RunningEstimate
+from perfloop.model.event import Event, PhaseStarted, RunningEstimate, Told
 from perfloop.model.journey import Step, Workload
 from perfloop.model.result import Slo
 from perfloop.model.run import RateSearch, Window
@@ -98,15 +98,24 @@ class Meter:
         return measured
 
     def series(self, label: str, rate_per_s: float, count: int, duration_s: float, first_seed: int) -> Generator[Event, None, list[Window]]:
-        """Several windows with different schedules; the running estimate is over all of them so far."""
+        """Several windows with different schedules; the running estimate is over all of them so far.
+
+        A window in which the generator itself was late is left out and repeated, at most ``count`` times; then it is kept, and there is no verdict.
+        """
         windows: list[Window] = []
         merged = Histogram()
-        for number in range(count):
+        late = 0
+        while len(windows) < count:
+            number = len(windows) + late
             for event in (inner := _Held(self.window(label, rate_per_s, duration_s, first_seed + number))):
                 if isinstance(event, RunningEstimate):
                     event = event.with_(requests=event.requests + merged.count, p95_s=_over_windows(windows, event.p95_s, merged))
                 yield event
             window = inner.result
+            if not window.generator_ok and late < count:
+                late += 1  # left out whatever it says, and sent again: our own lateness is no property of the service
+                yield Told(text=f"a window was left out and is repeated: the generator sent late by {window.lateness_p99_s * 1000:.1f} ms at p99")
+                continue
             windows.append(window)
             for step in window.steps:
                 merged.merge(Histogram.from_data(step.latency))
