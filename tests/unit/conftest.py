@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from perfloop.model.result import RunResult
 
-SAMPLE = Path(__file__).parents[1] / "report" / "sample.py"
+SAMPLE = Path(__file__).parent / "report" / "sample.py"
 
 
 @pytest.fixture(scope="session")
