@@ -10,13 +10,16 @@ from typing import cast
 
 from perfloop.load.engines import http
 from perfloop.load.engines.base import End, Engine, Second
+from perfloop.load.merge import merge_checks, merge_journeys, merge_slots, merge_steps
 from perfloop.model.journey import Workload
-from perfloop.model.run import StepSamples, Window
+from perfloop.model.run import CheckSamples, JourneySamples, SecondSamples, StepSamples, Window
 from perfloop.stats.histogram import Histogram
 
 LATENESS_MIN_S = 0.001
 LATENESS_SHARE = 0.1
 BUSY_MAX = 0.9
+SLOTS_MAX = 3_600  # kept of one window; then two become one
+PARTS_MAX = 16  # of a step, before they are merged
 
 
 @dataclass(frozen=True)
@@ -31,20 +34,46 @@ class Progress:
 
 
 @dataclass
-class _Step:
+class _Total:
+    """The window so far. Names of steps appear as they come: those of a script are not known before."""
+
+    steps: dict[str, list[StepSamples]]
+    journeys: dict[str, JourneySamples] = field(default_factory=dict)
+    checks: dict[str, CheckSamples] = field(default_factory=dict)
+    latency: Histogram = field(default_factory=Histogram)
+    per_second_p95_s: list[float] = field(default_factory=list)
+    slots: list[SecondSamples] = field(default_factory=list)
+    slot_s: float = 1.0
+    last_s: float = 0.0
     sent: int = 0
     ok: int = 0
-    bytes_in: int = 0
-    errors: dict[str, int] = field(default_factory=dict)
-    latency: Histogram = field(default_factory=Histogram)
+    errors: int = 0
 
-    def add(self, new: StepSamples) -> None:
-        self.sent += new.sent
-        self.ok += new.ok
-        self.bytes_in += new.bytes_in
-        for name, count in new.errors.items():
-            self.errors[name] = self.errors.get(name, 0) + count
-        self.latency.merge(Histogram.from_data(new.latency))
+    def add(self, second: Second) -> None:
+        """One second: its counts, its p95 (0 without any success) and its slot."""
+        for new in second.steps:
+            parts = self.steps.setdefault(new.name, [])
+            parts.append(new)
+            if len(parts) >= PARTS_MAX:
+                parts[:] = [merge_steps(new.name, parts)]
+        self.journeys = {j.name: j for j in merge_journeys((*self.journeys.values(), *second.journeys))}
+        self.checks = {c.name: c for c in merge_checks((*self.checks.values(), *second.checks))}
+        now = merge_steps("total", second.steps)
+        latency = Histogram.from_data(now.latency)
+        self.latency.merge(latency)
+        self.per_second_p95_s.append(latency.quantile(0.95) or 0.0)
+        self.sent, self.ok, self.errors = self.sent + now.sent, self.ok + now.ok, self.errors + sum(now.errors.values())
+        slot = SecondSamples(
+            elapsed_s=second.elapsed_s, sent=now.sent, ok=now.ok, errors=now.errors, bytes_in=now.bytes_in, users=second.users, latency=now.latency
+        )
+        if self.slots and second.elapsed_s - self.last_s < self.slot_s - 0.5:
+            self.slots[-1] = merge_slots((self.slots[-1], slot))
+        else:
+            self.slots.append(slot)
+            self.last_s = second.elapsed_s
+        if len(self.slots) > SLOTS_MAX:
+            self.slots = [merge_slots(self.slots[i : i + 2]) for i in range(0, len(self.slots), 2)]
+            self.slot_s *= 2
 
 
 def run_window(workload: Workload, label: str, engine: ModuleType = http) -> Generator[Progress, None, Window]:
@@ -53,19 +82,16 @@ def run_window(workload: Workload, label: str, engine: ModuleType = http) -> Gen
     Closing the generator ends the load at once. Raises ``UsageError`` for a workload that cannot be sent and ``CannotMeasure``
     where the generator failed; a service that fails is counted, not raised.
     """
-    steps = {step.name: _Step() for step in workload.steps}
-    total = Histogram()
-    per_second: list[float] = []
+    total = _Total({step.name: [] for journey in workload.all_journeys for step in journey.steps})
     load = cast(Engine, engine).run(workload)
     try:
         while True:
             try:
                 second = next(load)
             except StopIteration as stop:
-                return _window(workload, label, steps, total, per_second, stop.value)
-            per_second.append(_take(second, steps, total))
-            counts = steps.values()
-            yield Progress(second.elapsed_s, sum(s.sent for s in counts), sum(s.ok for s in counts), sum(sum(s.errors.values()) for s in counts), total)
+                return _window(workload, label, total, stop.value)
+            total.add(second)
+            yield Progress(second.elapsed_s, total.sent, total.ok, total.errors, total.latency)
     finally:
         load.close()
 
@@ -103,32 +129,31 @@ def _span(bins: Sequence[tuple[int, int]]) -> float:
     return float(max(1, high - (low or 0)))
 
 
-def _take(second: Second, steps: dict[str, _Step], total: Histogram) -> float:
-    """Adds one second; its p95 in seconds, 0 for a second without any success."""
-    now = Histogram()
-    for new in second.steps:
-        steps[new.name].add(new)
-        now.merge(Histogram.from_data(new.latency))
-    total.merge(now)
-    return now.quantile(0.95) or 0.0
-
-
-def _window(workload: Workload, label: str, steps: dict[str, _Step], total: Histogram, per_second: list[float], end: End) -> Window:
+def _window(workload: Workload, label: str, total: _Total, end: End) -> Window:
     lateness_s = Histogram.from_data(end.lateness).quantile(0.99) or 0.0
-    sent, ok = sum(s.sent for s in steps.values()), sum(s.ok for s in steps.values())
+    steps = tuple(merge_steps(name, parts) for name, parts in total.steps.items())
+    rate_per_s = workload.rate_per_s or (total.sent / end.duration_s if end.duration_s else 0.0)
+    level = workload.rate_per_s > 0 and not (workload.stages or workload.ramp_up_s or workload.journeys or workload.script)
     return Window(
         label=label,
         started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(end.started_at)),
         duration_s=end.duration_s,
-        rate_per_s=workload.rate_per_s,
-        steps=tuple(
-            StepSamples(name=name, sent=s.sent, ok=s.ok, errors=s.errors, bytes_in=s.bytes_in, latency=s.latency.to_data()) for name, s in steps.items()
-        ),
+        rate_per_s=rate_per_s,
+        steps=steps,
         lateness_p99_s=lateness_s,
-        generator_ok=generator_ok(lateness_s, total.quantile(0.5), end.busy),
+        # closed users slow down with a generator that cannot keep up, and the time lost is in no latency: only its own load tells
+        generator_ok=generator_ok(lateness_s, total.latency.quantile(0.5), end.busy),
         stopped_early=end.stopped_early,
         generator_cpu=workload.cpu,
-        per_second_p95_s=tuple(per_second),
-        achieved_per_s=achieved_per_s(workload.rate_per_s, sent, ok, end.arrived, end.answered),
+        per_second_p95_s=tuple(total.per_second_p95_s) if len(total.per_second_p95_s) <= SLOTS_MAX else (),
+        achieved_per_s=achieved_per_s(rate_per_s, total.sent, total.ok, end.arrived, end.answered) if level else None,
+        slot_s=total.slot_s,
+        per_second=tuple(total.slots),
+        lateness=end.lateness,
+        journeys=tuple(total.journeys.values()),
+        checks=tuple(total.checks.values()),
+        first_errors=end.first_errors,
+        generator_busy=end.busy,
+        users=workload.users,
         retries=end.retries,
     )

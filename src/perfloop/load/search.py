@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any
 
-from perfloop.load.summary import merge_steps
+from perfloop.load.merge import merge_steps
 from perfloop.model.result import Slo
 from perfloop.model.run import RateProbe, RateSearch, Window
 from perfloop.stats.histogram import Histogram

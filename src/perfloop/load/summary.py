@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from perfloop.load.merge import merge_checks, merge_histograms, merge_journeys, merge_steps
 from perfloop.model.base import Estimate
 from perfloop.model.run import StepSamples, StepSummary, Summary, Window
 from perfloop.stats.histogram import Histogram
@@ -67,24 +68,12 @@ def merge_windows(label: str, windows: Sequence[Window]) -> Window:
         per_second_p95_s=tuple(p95 for window in windows for p95 in window.per_second_p95_s),
         achieved_per_s=sum(achieved) / len(achieved) if len(achieved) == len(windows) else None,
         retries=sum(window.retries for window in windows),
-    )
-
-
-def merge_steps(name: str, parts: Sequence[StepSamples]) -> StepSamples:
-    """Samples added up under one name."""
-    latency = Histogram()
-    errors: dict[str, int] = {}
-    for part in parts:
-        latency.merge(Histogram.from_data(part.latency))
-        for kind, count in part.errors.items():
-            errors[kind] = errors.get(kind, 0) + count
-    return StepSamples(
-        name=name,
-        sent=sum(p.sent for p in parts),
-        ok=sum(p.ok for p in parts),
-        errors=errors,
-        bytes_in=sum(p.bytes_in for p in parts),
-        latency=latency.to_data(),
+        lateness=merge_histograms(window.lateness for window in windows),
+        journeys=merge_journeys(journey for window in windows for journey in window.journeys),
+        checks=merge_checks(check for window in windows for check in window.checks),
+        first_errors={name: detail for window in reversed(windows) for name, detail in window.first_errors.items()},
+        generator_busy=max((window.generator_busy for window in windows if window.generator_busy is not None), default=None),
+        users=max(window.users for window in windows),
     )
 
 

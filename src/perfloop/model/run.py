@@ -15,13 +15,45 @@ class HistogramData(Word):
 
 
 class StepSamples(Word):
-    """One step in one window. ``errors`` maps the error class (connect, timeout, reset, protocol, status_4xx, status_5xx) to its count; ``latency`` holds successes only, from the intended start, in seconds."""
+    """One step in one window. ``errors`` maps the error class (connect, timeout_connect, timeout_first_byte, timeout, reset, protocol, status_4xx, status_5xx, check) to its count; ``latency`` holds successes only, from the intended start, in seconds."""
 
     name: str
     sent: int
     ok: int
     errors: dict[str, int] = {}
     bytes_in: int = 0
+    bytes_out: int = 0
+    statuses: dict[int, int] = {}  # status code → how many answers had it
+    latency: HistogramData = HistogramData()
+
+
+class JourneySamples(Word):
+    """Iterations of one journey: ``ok`` ended with every step answered and every check true; ``errors`` maps why the others did not; ``duration`` is of the ok ones, think time included."""
+
+    name: str
+    started: int = 0
+    ok: int = 0
+    errors: dict[str, int] = {}
+    duration: HistogramData = HistogramData()
+
+
+class CheckSamples(Word):
+    """One named check: how often it was true and how often not."""
+
+    name: str
+    ok: int = 0
+    failed: int = 0
+
+
+class SecondSamples(Word):
+    """All steps together in one slot of a window, ``slot_s`` long."""
+
+    elapsed_s: float
+    sent: int
+    ok: int
+    errors: dict[str, int] = {}
+    bytes_in: int = 0
+    users: int = 0  # closed: active at its end
     latency: HistogramData = HistogramData()
 
 
@@ -40,6 +72,14 @@ class Window(Word):
     generator_cpu: int | None = None
     per_second_p95_s: tuple[float, ...] = ()
     achieved_per_s: float | None = None  # rate of successful answers while they came steadily; below rate_per_s when the service fell behind
+    slot_s: float = 1.0
+    per_second: tuple[SecondSamples, ...] = ()  # at most 3,600; a longer window has longer slots
+    lateness: HistogramData = HistogramData()
+    journeys: tuple[JourneySamples, ...] = ()
+    checks: tuple[CheckSamples, ...] = ()
+    first_errors: dict[str, str] = {}  # class → the first detail seen
+    generator_busy: float | None = None  # share of a core that the busiest generator process used
+    users: int = 0
     retries: int = 0  # requests sent once more because an idle connection had been closed under them; each still ends in one class
 
 

@@ -1,4 +1,8 @@
-"""What an engine is: a module with ``ID``, ``available()`` and ``run(workload)``."""
+"""What an engine is: a module with ``ID``, ``available()`` and ``run(workload)``.
+
+A workload in several shards (``Workload.sharded``) is run by as many engines, here or elsewhere, that begin at the same ``start_at_s``; what they
+tell is merged without loss: seconds by ``merge_seconds``, ends by ``merge_ends``, in any order and grouping.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from perfloop.model.journey import Workload
-from perfloop.model.run import HistogramData, StepSamples
+from perfloop.model.run import CheckSamples, HistogramData, JourneySamples, StepSamples
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,9 @@ class Second:
 
     elapsed_s: float
     steps: tuple[StepSamples, ...]
+    journeys: tuple[JourneySamples, ...] = ()
+    checks: tuple[CheckSamples, ...] = ()
+    users: int = 0  # closed: active now
 
 
 @dataclass(frozen=True)

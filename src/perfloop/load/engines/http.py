@@ -61,6 +61,8 @@ def run(workload: Workload) -> Generator[Second, None, End]:
 
 
 def _check(workload: Workload) -> None:
+    if workload.script or workload.journeys or workload.closed or workload.stages or workload.replay or workload.ramp_up_s:
+        raise UsageError("the http engine sends open load of single steps at one rate only so far")
     origin = parse_origin(workload.base_url)
     for step in workload.steps:
         build_templates(origin, step.method, step.paths, (*workload.headers, *step.headers), step.body)
