@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-build-isolation -c constraints.txt
 
-.PHONY: demo test lint docs services bench-loop bench-diagnosis clean
+.PHONY: demo test lint docs services bench-loop bench-diagnosis bench-proof clean
 
 $(VENV)/.run: pyproject.toml demo/pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "perfloop needs Python 3.11 or newer: make demo PYTHON=python3.11")'
@@ -44,6 +44,9 @@ bench-loop: $(VENV)/.dev
 
 bench-diagnosis: $(VENV)/.dev
 	$(BIN)/python -m bench.diagnosis
+
+bench-proof: $(VENV)/.dev  ## N=50 shortens; live campaigns go on where they stopped
+	$(BIN)/python -m bench.proof
 
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

@@ -47,6 +47,14 @@ def cpu_times() -> tuple[CpuTimes, ...]:
     return tuple(cores)
 
 
+def steal_seconds() -> float | None:
+    """Seconds that the hypervisor took from all cores since boot; None where the kernel does not tell."""
+    try:
+        return sum(core.steal_s for core in cpu_times())
+    except (CannotMeasure, ValueError):
+        return None
+
+
 def memory() -> dict[str, int]:
     """``/proc/meminfo`` in bytes (``MemTotal``, ``MemAvailable`` …)."""
     values = {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,8 +31,20 @@ def start_time_s(pid: int) -> float | None:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system seconds of the processes together (without their children), in steps of 10 ms; CannotMeasure where one is gone."""
-    return sum(read_stat(pid).cpu_s for pid in pids)
+    """User and system seconds of the processes together (without their children); CannotMeasure where one is gone.
+
+    From each process's own CPU clock (nanoseconds, its ended threads included), whose id Linux makes from the pid; in steps of 10 ms elsewhere.
+    """
+    return sum(_cpu_clock_s(pid) for pid in pids)
+
+
+def _cpu_clock_s(pid: int) -> float:
+    if sys.platform == "linux":
+        try:
+            return time.clock_gettime(~pid << 3 | 2)  # CPUCLOCK_SCHED of the process: include/linux/posix-timers.h, clock_getcpuclockid(3)
+        except OSError:
+            pass  # gone, or a sandbox without it: the next line tells which
+    return read_stat(pid).cpu_s
 
 
 def descendants(pid: int) -> tuple[int, ...]:

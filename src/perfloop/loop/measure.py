@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from perfloop.errors import CannotMeasure
+from perfloop.host.machine import steal_seconds
 from perfloop.host.processes import allowed_cpus, cpu_seconds, descendants, start_time_s
 from perfloop.load.run import run_window
 from perfloop.load.search import knee_slo, search_rate
@@ -77,7 +78,7 @@ class Meter:
     def window(self, label: str, rate_per_s: float, duration_s: float, seed: int = 1, timeout_s: float | None = None) -> Generator[Event, None, Window]:
         """One window. ``CannotMeasure`` where the service died during it."""
         pids = self.pids
-        before = cpu_seconds(pids)
+        before, stolen, started = cpu_seconds(pids), steal_seconds(), time.monotonic()
         load = run_window(self.workload(rate_per_s, duration_s, seed).with_(timeout_s=timeout_s or self.config.measure.timeout_s), label)
         try:
             while True:
@@ -94,7 +95,8 @@ class Meter:
             raise CannotMeasure(
                 f"the service's process {pids[0]} ended during the measurement", why=f"window {label} is not valid", fix="look at the service's own log"
             )
-        measured: Window = window.with_(cpu_seconds=max(0.0, cpu_seconds(pids) - before) if pids else None)
+        steal = None if stolen is None else ((steal_seconds() or 0.0) - stolen) / (time.monotonic() - started)
+        measured: Window = window.with_(cpu_seconds=max(0.0, cpu_seconds(pids) - before) if pids else None, steal_share=steal)
         return measured
 
     def series(self, label: str, rate_per_s: float, count: int, duration_s: float, first_seed: int) -> Generator[Event, None, list[Window]]:

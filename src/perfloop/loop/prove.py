@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from perfloop.loop.measure import Meter, quiet
 from perfloop.model.change import Change
+from perfloop.model.config import MeasureConfig
 from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.run import Window
+from perfloop.model.target import Environment
 from perfloop.model.verdict import Proof, Verdict
-from perfloop.validate.compare import compare, decided
-from perfloop.validate.levels import Metric, level
+from perfloop.validate.compare import aa_reach, compare, decided
+from perfloop.validate.levels import level
+from perfloop.validate.question import Question
 from perfloop.validate.schedule import schedule
 
 MOST_OF_TRAFFIC = 0.5
 PAIRS_MIN = 3
-#: Named before the first round. Where one endpoint suffers: its p95. Where most traffic does, the p95 is that of the slowest endpoint, which may
-#: have reasons of its own; the mean of all requests is what is won back.
-METRIC_ONE: Metric = "p95_s"
-METRIC_ALL: Metric = "mean_s"
+#: A round in which the hypervisor took more than this share of a core's time is repeated, whatever it says and whichever arm it was.
+STEAL_SHARE_MAX = 0.05
+#: at most this share of all pairs is repeated
+REPEATED_SHARE_MAX = 0.25
 
 
 @dataclass(frozen=True)
@@ -41,45 +44,95 @@ def judged_step(change: Change, meter: Meter) -> str | None:
     return None if touched > MOST_OF_TRAFFIC * total else change.steps[0]
 
 
-def hopeless(pairs: list[tuple[Window, Window]], step: str | None, metric: Metric, effect_min: float) -> bool:
+def asked(step: str | None, measure: MeasureConfig, environment: Environment) -> Question:
+    """The question, before the first round. Where one endpoint suffers: its p95. Where most traffic does, the p95 is that of the slowest endpoint,
+    which may have reasons of its own; the mean of all requests is what is won back. In production guards must be shown to hold."""
+    metric = measure.metric if measure.metric != "auto" else ("mean_s" if step is None else "p95_s")
+    strict = environment == Environment.PRODUCTION if measure.guards == "auto" else measure.guards == "non-inferiority"
+    return Question(step, metric, measure.effect_min, measure.confidence, measure.pairs, strict)
+
+
+def hopeless(pairs: Sequence[tuple[Window, Window]], question: Question) -> bool:
     """True where, after three pairs, the estimate itself is no improvement worth keeping. Giving up early only ever undoes, so it adds no false claim."""
-    levels = [(level([off], step, metric), level([on], step, metric)) for off, on in pairs]
+    levels = [(level([off], question.step, question.metric), level([on], question.step, question.metric)) for off, on in pairs]
     logs = [math.log(on / off) for off, on in levels if off and on]
-    return len(logs) >= PAIRS_MIN and sum(logs) / len(logs) > math.log(1 - effect_min)
+    return len(logs) >= PAIRS_MIN and sum(logs) / len(logs) > math.log(1 - question.effect_min)
 
 
-def prove(meter: Meter, change: Change, switch: Switch, rate_per_s: float, seed: int) -> Generator[Event, None, Verdict]:
-    """The change is on when this begins and on when it returns."""
+def prove(meter: Meter, change: Change, switch: Switch, rate_per_s: float, seed: int, aa: Sequence[Window] = ()) -> Generator[Event, None, Verdict]:
+    """The change is on when this begins and on when it returns. ``aa``: windows of the same load without it, which say what can be found here."""
+    question = asked(judged_step(change, meter), meter.config.measure, meter.target.environment)
+    yield from announced(meter, change.title, question, aa)
+    pairs = yield from rounds(meter, switch, question, rate_per_s, seed, give_up=hopeless)
+    return compare(pairs, question, Proof.TOGGLED)
+
+
+def announced(meter: Meter, title: str, question: Question, aa: Sequence[Window]) -> Generator[Event, None, None]:
+    """What will be asked, and the smallest effect that it can find, before anything is measured."""
     measure = meter.config.measure
-    step = judged_step(change, meter)
-    metric = METRIC_ALL if step is None else METRIC_ONE
-    name = "p95" if step else "mean"
     yield PhaseStarted(
-        phase="prove",
-        detail=f"{change.title}: up to {measure.pairs} pairs of {measure.pairs_window_s:g} s, by the {name} of {step or 'all requests'}",
-        left_s=meter.left_s,
+        phase="prove", detail=f"{title}: up to {measure.pairs} pairs of {measure.pairs_window_s:g} s, by the {question.spoken}", left_s=meter.left_s
     )
+    reach = aa_reach(aa, question)
+    if reach:
+        yield Told(
+            text=f"A/A: {reach.n} pairs without a change differ by {reach.deviation:.1%}; {reach.pairs} pairs can prove a change of {reach.effect:.1%} or more"
+        )
+
+
+def rounds(
+    meter: Meter,
+    switch: Switch,
+    question: Question,
+    rate_per_s: float,
+    seed: int,
+    *,
+    is_on: bool = True,
+    give_up: Callable[[Sequence[tuple[Window, Window]], Question], bool] = lambda _pairs, _question: False,
+) -> Generator[Event, None, list[tuple[Window, Window]]]:
+    """Pairs (without, with) until they decide, ``give_up`` says so or the cap is reached; the change is on afterwards.
+
+    Both rounds of a pair have the same schedule. A pair from which the hypervisor stole is repeated, decided before anybody looks at it.
+    """
     pairs: list[tuple[Window, Window]] = []
-    is_on = True
-    for number, order in enumerate(schedule(measure.pairs, seed)):
+    repeats_left = math.ceil(question.pairs_max * REPEATED_SHARE_MAX)
+    for number, order in enumerate(schedule(question.pairs_max + repeats_left, seed)):
         arms: dict[str, Window] = {}
         for arm in order:
             if is_on != (arm == "B"):
                 is_on = arm == "B"
                 (switch.on if is_on else switch.off)()
                 switch.settled()
-            if measure.settle_s:
-                yield from quiet(meter.window("settle", rate_per_s, measure.settle_s, seed=0))
-            arms[arm] = yield from meter.window(f"proof-{arm.lower()}", rate_per_s, measure.pairs_window_s, seed=seed + number)
+            arms[arm] = yield from one_round(meter, f"proof-{arm.lower()}", rate_per_s, seed + number)
+        stolen = max(window.steal_share or 0.0 for window in arms.values())
+        if stolen > STEAL_SHARE_MAX and repeats_left:
+            repeats_left -= 1
+            yield Told(text=f"pair {number + 1} is repeated: the hypervisor took {stolen:.0%} of a core")
+            continue
         pairs.append((arms["A"], arms["B"]))
-        off, on = level([arms["A"]], step, metric), level([arms["B"]], step, metric)
-        if off and on:
-            yield Told(text=f"pair {number + 1}: {name} {off * 1000:.0f} ms without, {on * 1000:.0f} ms with")
-        if hopeless(pairs, step, metric, measure.effect_min):
-            break
-        if decided(pairs, step=step, metric=metric, effect_min=measure.effect_min, confidence=measure.confidence):
+        yield from _told(len(pairs), question, arms["A"], arms["B"])
+        if len(pairs) >= question.pairs_max or give_up(pairs, question) or decided(pairs, question):
             break
     if not is_on:
         switch.on()
         switch.settled()
-    return compare(pairs, step=step, metric=metric, effect_min=measure.effect_min, confidence=measure.confidence, proof=Proof.TOGGLED)
+    return pairs
+
+
+def one_round(meter: Meter, label: str, rate_per_s: float, seed: int) -> Generator[Event, None, Window]:
+    """Settles for the configured time, then measures."""
+    measure = meter.config.measure
+    if measure.settle_s:
+        yield from quiet(meter.window("settle", rate_per_s, measure.settle_s, seed=0))
+    return (yield from meter.window(label, rate_per_s, measure.pairs_window_s, seed=seed))
+
+
+def _told(number: int, question: Question, without: Window, with_: Window) -> Generator[Event, None, None]:
+    off, on = (level([window], question.step, question.metric) for window in (without, with_))
+    if off and on:
+        yield Told(text=f"pair {number}: {question.spoken.partition(' of ')[0]} {_ms(off)} ms without, {_ms(on)} ms with")
+
+
+def _ms(value_s: float) -> str:
+    value = value_s * 1000
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -91,7 +91,7 @@ def attempt(session: Session, change: Change) -> Generator[Event, None, bool]:
             _settled(session)
             yield Told(text=f"applied and read back: {change.title}")
             switch = Switch(open_change.toggle_on, open_change.toggle_off, lambda: _settled(session))
-            rounds = prove(session.meter, change, switch, session.result.rate_per_s, seed=1000 * (len(session.seen) + 1))
+            rounds = prove(session.meter, change, switch, session.result.rate_per_s, seed=1000 * (len(session.seen) + 1), aa=session.baseline)
             verdict = yield from _renewing(rounds, open_change)
             open_change.measured(verdict)
             if verdict.status == VerdictStatus.IMPROVED and all(guard_.ok for guard_ in verdict.guards):

@@ -98,6 +98,13 @@ class MeasureConfig(Word):
     pairs: int = Field(default=4, ge=3, le=60, description="Pairs of rounds to prove a change, at most.")
     pairs_window_s: float = Field(default=4.0, ge=1, le=600, description="Length of one round.")
     settle_s: float = Field(default=1.0, ge=0, le=60, description="Wait after each toggle.")
+    metric: Literal["auto", "p95_s", "mean_s", "cpu_per_request"] = Field(
+        default="auto", description="What a change is judged by; auto: the p95 of the endpoint that suffers, the mean where most traffic does."
+    )
+    guards: Literal["auto", "harm", "non-inferiority"] = Field(
+        default="auto",
+        description="harm: a guard (errors, p99, CPU, other endpoints) fails on evidence of harm; non-inferiority: also where it was not shown to hold; auto: the latter in production.",
+    )
     effect_min: float = Field(default=0.05, ge=0, le=1, description="Smallest relative improvement worth keeping.")
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     timeout_s: TimeoutS = 10.0

@@ -69,6 +69,7 @@ class Window(Word):
     generator_ok: bool = True  # False: the generator was the bottleneck and the window gives no verdict
     stopped_early: str = ""  # why, when the window did not run to its end
     cpu_seconds: float | None = None  # of the service's processes, during the window
+    steal_share: float | None = None  # of one core's time, taken by the hypervisor during the window
     generator_cpu: int | None = None
     per_second_p95_s: tuple[float, ...] = ()
     achieved_per_s: float | None = None  # rate of successful answers while they came steadily; below rate_per_s when the service fell behind

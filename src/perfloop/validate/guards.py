@@ -2,19 +2,25 @@
 
 A guard fails on evidence of harm: worse by more than its margin, with an interval over the pairs that excludes "no worse" (its
 confidence shared among all guards by Bonferroni); and without such an interval where every pair was worse, by half or more on
-average. It is judged once, when the rounds have ended.
+average. That is judged once, when the rounds have ended; ``alarm`` may be asked after every pair.
+
+Where non-inferiority is asked for (production), a guard must also be shown to be within its margin: the upper end of its interval lies
+below it. All must hold at once, so no correction for their number is due (an intersection–union test).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import exp, isfinite, log, sqrt
 
 from perfloop.model.base import Estimate
 from perfloop.model.run import Window
 from perfloop.model.verdict import Guard, Verdict
 from perfloop.stats.intervals import t_interval
+from perfloop.stats.sequential import Looks
 from perfloop.validate.levels import level, samples, sent_and_failed
+from perfloop.validate.question import Question
 
 Pair = tuple[Window, Window]
 
@@ -30,19 +36,23 @@ SAME_ANSWERS = 0.02
 REQUESTS_MIN = 10
 
 
-def guards(pairs: Sequence[Pair], step: str | None, metric: str, confidence: float) -> tuple[Guard, ...]:
+def guards(pairs: Sequence[Pair], question: Question) -> tuple[Guard, ...]:
     """All guards that could be measured, beside the named metric itself."""
-    names = sorted({one.name for pair in pairs for window in pair for one in window.steps} - {step})
-    watched: list[tuple[str, str | None, str, float]] = [
-        ("p95 of all requests", None, "p95_s", LATENCY_MARGIN),
-        ("p99 of all requests", None, "p99_s", LATENCY_MARGIN),
-        ("CPU per request", None, "cpu_per_request", CPU_MARGIN),
-        *((f"p95 of {name}", name, "p95_s", LATENCY_MARGIN) for name in names if len(names) + (step is not None) > 1),
-    ]
-    watched = [one for one in watched if (one[1], one[2]) != (step, metric)]
-    each = 1 - 2 * (1 - confidence) / max(1, len(watched))  # one-sided
-    found = [_errors(pairs), *(_ratio(pairs, *one, each) for one in watched), *(_size(pairs, name) for name in sorted({*names, *([step] if step else [])}))]
+    watched = _watched(pairs, question)
+    names = sorted({one.name for pair in pairs for window in pair for one in window.steps})
+    found = [_errors(pairs), *(_ratio(pairs, one, question, len(watched)) for one in watched), *(_size(pairs, name) for name in names)]
     return tuple(guard for guard in found if guard is not None)
+
+
+def alarm(pairs: Sequence[Pair], question: Question) -> str:
+    """The first guard that is shown to be harmed by more than its margin, at an error rate that holds over all guards and looks; empty for none."""
+    watched = _watched(pairs, question)
+    looks = Looks(question.pairs_max, 1 - 2 * (1 - question.confidence) / max(1, len(watched)))  # one-sided
+    for one in watched:
+        logs = _logs(pairs, one)
+        if len(logs) > 2 and looks.interval(logs)[1] > log(1 + one.margin) and _felt(pairs, one):
+            return one.name
+    return ""
 
 
 def guards_ok(verdict: Verdict) -> bool:
@@ -50,16 +60,59 @@ def guards_ok(verdict: Verdict) -> bool:
     return all(guard.ok for guard in verdict.guards)
 
 
-def _ratio(pairs: Sequence[Pair], name: str, step: str | None, metric: str, margin: float, confidence: float) -> Guard | None:
-    before, after = (level([pair[arm] for pair in pairs], step, metric) for arm in (0, 1))
-    logs = [log(b / a) for pair in pairs if _enough(pair, step) and (a := level([pair[0]], step, metric)) and (b := level([pair[1]], step, metric))]
+@dataclass(frozen=True)
+class _Watched:
+    name: str
+    step: str | None
+    metric: str
+    margin: float
+
+
+def _watched(pairs: Sequence[Pair], question: Question) -> list[_Watched]:
+    names = sorted({one.name for pair in pairs for window in pair for one in window.steps} - {question.step})
+    several = len(names) + (question.step is not None) > 1
+    watched = [
+        _Watched("p95 of all requests", None, "p95_s", LATENCY_MARGIN),
+        _Watched("p99 of all requests", None, "p99_s", LATENCY_MARGIN),
+        _Watched("CPU per request", None, "cpu_per_request", CPU_MARGIN),
+        *(_Watched(f"p95 of {name}", name, "p95_s", LATENCY_MARGIN) for name in names if several),
+    ]
+    return [one for one in watched if (one.step, one.metric) != (question.step, question.metric)]
+
+
+def _logs(pairs: Sequence[Pair], one: _Watched) -> list[float]:
+    levels = [(level([a], one.step, one.metric), level([b], one.step, one.metric)) for a, b in pairs if _enough((a, b), one.step)]
+    return [log(b / a) for a, b in levels if a and b]
+
+
+def _felt(pairs: Sequence[Pair], one: _Watched) -> bool:
+    """A latency must have risen by something that a person could notice."""
+    before, after = (level([pair[arm] for pair in pairs], one.step, one.metric) for arm in (0, 1))
+    return one.metric == "cpu_per_request" or (before is not None and after is not None and after - before > LATENCY_FLOOR_S)
+
+
+def _ratio(pairs: Sequence[Pair], one: _Watched, question: Question, of: int) -> Guard | None:
+    before, after = (level([pair[arm] for pair in pairs], one.step, one.metric) for arm in (0, 1))
+    logs = _logs(pairs, one)
     if before is None or after is None or len(logs) < 2:
         return None
-    mean, low, high = t_interval(logs, confidence)
-    worse = mean > log(1 + margin) and (metric == "cpu_per_request" or after - before > LATENCY_FLOOR_S)
-    harm = worse and (low > 0 or (min(logs) > 0 and mean > log(HARM_WITHOUT_INTERVAL)))
-    ratio = Estimate(value=exp(mean), low=exp(low), high=exp(high) if isfinite(high) and high < 700 else None, n=len(logs), confidence=confidence)
-    return Guard(metric=name, ok=not harm, before=before, after=after, ratio=ratio, bound=f"not shown to be worse by more than {margin:.0%}")
+    shared = 1 - 2 * (1 - question.confidence) / max(1, of)  # one-sided, Bonferroni
+    mean, low, high = t_interval(logs, shared)
+    felt = _felt(pairs, one)
+    harm = mean > log(1 + one.margin) and felt and (low > 0 or (min(logs) > 0 and mean > log(HARM_WITHOUT_INTERVAL)))
+    upper = t_interval(logs, 1 - 2 * (1 - question.confidence))[2]
+    shown = upper < log(1 + one.margin) or (not felt and after - before <= LATENCY_FLOOR_S and one.metric != "cpu_per_request")
+    ok = not harm and (shown or not question.non_inferiority)
+    ratio = Estimate(value=exp(mean), low=exp(low), high=exp(high) if isfinite(high) and high < 700 else None, n=len(logs), confidence=shared)
+    return Guard(metric=one.name, ok=ok, before=before, after=after, ratio=ratio, bound=_bound(one.margin, harm, shown, question))
+
+
+def _bound(margin: float, harm: bool, shown: bool, question: Question) -> str:
+    if harm:
+        return f"may be worse by at most {margin:.0%}"
+    if shown:
+        return f"shown to be worse by less than {margin:.0%}"
+    return f"must be shown to be worse by less than {margin:.0%}" if question.non_inferiority else f"not shown to be worse by more than {margin:.0%}"
 
 
 def _enough(pair: Pair, step: str | None) -> bool:

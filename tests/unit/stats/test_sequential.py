@@ -9,7 +9,7 @@ import pytest
 from scipy import integrate
 from scipy import stats as oracle
 
-from perfloop.stats.sequential import EFFECT_SCALE, sign_e_value, t_mixture_sequence, t_threshold
+from perfloop.stats.sequential import EFFECT_SCALE, Looks, hodges_lehmann, sign_e_value, t_mixture_sequence, t_threshold
 
 CAMPAIGNS, PAIRS = 2000, 40
 
@@ -101,3 +101,79 @@ def test_nonsense_is_refused(values):
     for function in (t_mixture_sequence, sign_e_value):
         with pytest.raises(ValueError, match="at least one value"):
             function(values)
+
+
+def bursts(rng: np.random.Generator, shape: tuple[int, int], sd: float) -> np.ndarray:
+    """A tenth of the pairs has five times the noise; ``sd`` is that of all together."""
+    return sd / np.sqrt(0.9 + 2.5) * np.where(rng.random(shape) < 0.1, 5, 1) * rng.standard_normal(shape)
+
+
+NOISES = {
+    "normal": lambda rng, shape: 0.03 * rng.standard_normal(shape),
+    "t3": lambda rng, shape: 0.03 / np.sqrt(3) * rng.standard_t(3, shape),
+    "bursts": lambda rng, shape: bursts(rng, shape, 0.03),
+}
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_a_long_proof_that_looks_after_every_pair_seldom_claims_and_finds_small_effects(kind):
+    data = NOISES[kind](np.random.default_rng(11), (400, 60))
+    looks = Looks(60)
+
+    def decided_at(row: np.ndarray) -> int | None:
+        values = [float(v) for v in row]
+        return next((n for n in range(3, 61) if looks.evidence(values[:n]) >= 20), None)
+
+    false = [decided_at(row) for row in data]
+    assert sum(n is not None for n in false) / len(false) <= 0.05
+    five = [decided_at(row - 0.05) for row in data[:200]]
+    assert None not in five
+    assert np.mean([n or 60 for n in five]) <= 9
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_the_interval_of_a_long_proof_covers_at_all_looks_together(kind):
+    data = NOISES[kind](np.random.default_rng(12), (250, 40)) + 0.02
+    looks = Looks(40)
+    missed = 0
+    for row in data:
+        intervals = [looks.interval([float(v) for v in row[:n]]) for n in (3, 5, 8, 12, 20, 40)]
+        missed += any(not low <= 0.02 <= high for _, low, high in intervals)
+    assert missed / len(data) <= 0.05
+
+
+@pytest.mark.parametrize("pairs_max", [4, 60])
+def test_the_interval_is_what_the_evidence_does_not_reject(pairs_max):
+    random = np.random.default_rng(13)
+    looks = Looks(pairs_max)
+    for n in (6, 9, 25):
+        values = [float(v) for v in -0.05 + 0.03 * random.standard_t(3, n)]
+        _, low, high = looks.interval(values)
+        for inside, outside in ((low + 1e-9, low - 1e-9), (high - 1e-9, high + 1e-9)):
+            assert looks.evidence(values, inside) <= 20 + 1e-3
+            assert looks.evidence(values, outside) >= 20 - 1e-3
+
+
+def test_signs_cost_nothing_where_the_cap_is_too_low_for_them_to_decide():
+    values = [-1.5, -1.7, -1.4, -1.8]
+    assert Looks(4).interval(values) == t_mixture_sequence(values)
+    assert Looks(7).bound(4) < Looks(8).bound(4)
+
+
+def test_rounding_that_makes_all_pairs_alike_is_not_certainty():
+    for value in (0.0, -0.0193):
+        _, low, high = Looks(60).interval([value] * 12)
+        assert low < value < high
+
+
+def test_the_estimate_of_a_long_proof_is_the_median_of_pair_means():
+    values = [0.3, -1.0, 2.0, 0.1, 40.0]
+    walsh = [(a + b) / 2 for i, a in enumerate(values) for b in values[i:]]
+    assert hodges_lehmann(values) == np.median(walsh)
+    assert hodges_lehmann([1.0]) == 1.0
+
+
+@pytest.mark.parametrize("confidence", [0, 1, 1.2])
+def test_a_confidence_outside_zero_to_one_is_refused(confidence):
+    with pytest.raises(ValueError, match="outside 0 to 1"):
+        Looks(4, confidence)

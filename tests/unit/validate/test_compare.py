@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp
+from math import exp, log
 from random import Random
 
 import pytest
@@ -11,7 +11,9 @@ import pytest
 from perfloop.model.run import StepSamples, Window
 from perfloop.model.verdict import Proof, Verdict, VerdictStatus
 from perfloop.stats.histogram import Histogram
-from perfloop.validate.compare import aa_detectable, compare, decided, guards_ok
+from perfloop.validate.compare import aa_reach, compare, decided, guards_ok, pairs_needed
+from perfloop.validate.guards import alarm
+from perfloop.validate.question import Question
 
 SLOW, FAST = "GET /orders", "GET /ping"
 Pairs = list[tuple[Window, Window]]
@@ -40,8 +42,8 @@ def pairs(ratio: float, n: int, *, noise_s: float = 0.03, seed: int = 1, other: 
     return made
 
 
-def judge(made: Sequence[tuple[Window, Window]], *, name: str | None = SLOW, effect_min: float = 0.05, **more: object) -> Verdict:
-    return compare(made, step=name, metric=more.get("metric", "p95_s"), effect_min=effect_min, confidence=0.95, proof=Proof.TOGGLED)  # type: ignore[arg-type]
+def judge(made: Sequence[tuple[Window, Window]], *, name: str | None = SLOW, **more: object) -> Verdict:
+    return compare(made, Question(step=name, **more), Proof.TOGGLED)  # type: ignore[arg-type]
 
 
 def test_a_large_improvement_is_found_with_its_interval_and_levels() -> None:
@@ -87,7 +89,7 @@ def test_without_a_change_it_is_hardly_ever_an_improvement_although_it_looks_aft
     for seed in range(60):
         made = pairs(1.0, 8, noise_s=0.1, seed=seed)
         for n in range(3, 9):
-            if decided(made[:n], step=SLOW, metric="p95_s", effect_min=0.05, confidence=0.95):
+            if decided(made[:n], Question(step=SLOW)):
                 claims += judge(made[:n]).status != VerdictStatus.EQUIVALENT
                 break
     assert claims <= 6
@@ -95,8 +97,8 @@ def test_without_a_change_it_is_hardly_ever_an_improvement_although_it_looks_aft
 
 def test_deciding_needs_three_pairs_and_agrees_with_the_verdict() -> None:
     made = pairs(0.3, 4)
-    assert not decided(made[:2], step=SLOW, metric="p95_s", effect_min=0.05, confidence=0.95)
-    assert decided(made, step=SLOW, metric="p95_s", effect_min=0.05, confidence=0.95)
+    assert not decided(made[:2], Question(step=SLOW))
+    assert decided(made, Question(step=SLOW))
     assert judge(made[:2]).status == VerdictStatus.INCONCLUSIVE
 
 
@@ -158,7 +160,7 @@ def test_rounds_that_cannot_be_compared_give_no_verdict() -> None:
 
 def test_a_change_that_breaks_the_service_is_a_regression_at_once() -> None:
     broken = [(a, b.with_(stopped_early="52 of 60 failed")) for a, b in pairs(0.3, 1)]
-    assert decided(broken, step=SLOW, metric="p95_s", effect_min=0.05, confidence=0.95)
+    assert decided(broken, Question(step=SLOW))
     verdict = judge(broken)
     assert verdict.status == VerdictStatus.REGRESSED
     assert "52 of 60" in verdict.reason
@@ -169,8 +171,60 @@ def test_the_noise_of_a_baseline_says_what_could_be_found() -> None:
         noise = Random(4)
         return [window(step(SLOW, 0.2 * exp(noise.gauss(0, spread)), noise, n=400)) for _ in range(6)]
 
-    calm, noisy = aa_detectable(baseline(0.01), step=SLOW), aa_detectable(baseline(0.3), step=SLOW)
-    assert calm is not None
-    assert noisy is not None
-    assert 0 < calm < noisy < 1
-    assert aa_detectable(baseline(0.01)[:2]) is None
+    question = Question(step=SLOW, pairs_max=8)
+    calm, noisy = aa_reach(baseline(0.01), question), aa_reach(baseline(0.3), question)
+    assert calm
+    assert noisy
+    assert 0 < calm.effect < noisy.effect < 1
+    assert aa_reach(baseline(0.01)[:2], question) is None
+    assert aa_reach(baseline(0.01), question, pairs=2) is None  # two pairs prove nothing
+    needed = pairs_needed(calm.deviation, -log(1 - calm.effect) * 1.001, question)
+    assert needed
+    assert needed <= 8
+
+
+def test_where_non_inferiority_is_asked_for_a_guard_that_shows_nothing_is_not_enough() -> None:
+    noise = Random(6)
+    slower = (0.85, 1.25, 0.95, 1.15)  # of the other step: a little worse on average, and nothing is sure
+    made = [
+        (window(step(SLOW, 0.2, noise, n=900), step(FAST, 0.02, noise, n=900)), window(step(SLOW, 0.06, noise, n=900), step(FAST, 0.02 * much, noise, n=900)))
+        for much in slower
+    ]
+    assert guards_ok(judge(made))
+    asked = judge(made, non_inferiority=True)
+    assert asked.status == VerdictStatus.IMPROVED
+    assert "p95 of GET /ping" in [guard.metric for guard in asked.guards if not guard.ok]
+    assert not decided(made, Question(step=SLOW, non_inferiority=True))
+    calm = pairs(0.3, 4, noise_s=0.01)
+    assert guards_ok(judge(calm, non_inferiority=True))
+    assert decided(calm, Question(step=SLOW, non_inferiority=True))
+
+
+def test_harm_that_is_certain_ends_the_rounds_before_the_metric_decides() -> None:
+    noise = Random(3)
+    made = [(window(step(SLOW, 0.2, noise), step(FAST, 0.02, noise)), window(step(SLOW, 0.2 * 0.97, noise), step(FAST, 0.2, noise), cpu=3.0)) for _ in range(6)]
+    question = Question(step=SLOW, pairs_max=30)
+    assert decided(made, question)
+    verdict = compare(made, question, Proof.TOGGLED)
+    assert not guards_ok(verdict)
+
+
+def test_an_unchanged_service_hardly_ever_raises_the_alarm_although_it_is_asked_after_every_pair() -> None:
+    alarms = 0
+    for seed in range(20):
+        made = pairs(1.0, 12, noise_s=0.1, seed=seed)
+        alarms += any(alarm(made[:n], Question(step=SLOW, pairs_max=12)) for n in (3, 6, 9, 12))
+    assert alarms <= 3
+
+
+def test_a_long_proof_finds_a_small_effect_in_bursts_of_noise() -> None:
+    noise = Random(8)
+
+    def level_s(base: float) -> float:
+        return base * exp(noise.gauss(0, 0.1 if noise.random() < 0.1 else 0.01))
+
+    made = [(window(step(SLOW, level_s(0.2), noise, n=900)), window(step(SLOW, level_s(0.21), noise, n=900))) for _ in range(40)]
+    verdict = judge(made, pairs_max=60, effect_min=0.02, metric="mean_s")
+    assert verdict.status == VerdictStatus.REGRESSED
+    assert verdict.ratio
+    assert verdict.ratio.value == pytest.approx(1.05, abs=0.02)
