@@ -54,6 +54,54 @@ def throttling(pid: int) -> Throttling | None:
     return None
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Of the nearest group with a memory limit: the limit, use now (page cache included), times the limit was hit, and kills for lack of memory, since it was made."""
+
+    limit_bytes: int
+    used_bytes: int | None
+    limit_hits: int | None
+    oom_kills: int | None
+
+
+def memory(pid: int) -> Memory | None:
+    """Memory of the process's group (of those with a limit, the nearest); None where no limit applies."""
+    for folder in _folders(pid, "memory"):
+        limit = _memory_bytes(folder)
+        if limit is None:
+            continue
+        events = _numbers(folder / "memory.events") or _numbers(folder / "memory.oom_control")
+        hits = events.get("max") if "max" in events else _number(folder / "memory.failcnt")
+        used = _number(folder / "memory.current")
+        return Memory(limit, used if used is not None else _number(folder / "memory.usage_in_bytes"), hits, events.get("oom_kill"))
+    return None
+
+
+def processes(pid: int) -> tuple[int, int] | None:
+    """(tasks now, limit) of the nearest group that bounds them; None where nothing does."""
+    for folder in _folders(pid, "pids"):
+        limit, now = _number(folder / "pids.max"), _number(folder / "pids.current")
+        if limit is not None and now is not None:
+            return now, limit
+    return None
+
+
+def version(pid: int) -> int:
+    """The version of the control groups that bound the process's CPU: 1 or 2; 0 where there are none."""
+    groups = _groups(pid)
+    return 1 if "cpu" in groups else 2 if "" in groups else 0
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    pairs = (line.partition(" ") for line in _text(path).splitlines())
+    return {name: int(value) for name, _, value in pairs if value.strip().isdigit()}
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path)
+    return int(text) if text.isdigit() else None
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text().strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,58 @@ def pressure(resource: str) -> Pressure | None:
         return None
     totals = {line.split()[0]: int(line.rsplit("total=", 1)[1]) / 1e6 for line in text.splitlines() if "total=" in line}
     return Pressure(totals.get("some", 0.0), totals.get("full", 0.0))
+
+
+@dataclass(frozen=True)
+class DiskCounters:
+    """One whole block device since boot (``/proc/diskstats``): requests, bytes, seconds of all requests together, seconds with at least one under way."""
+
+    reads: int
+    writes: int
+    read_bytes: int
+    written_bytes: int
+    requests_s: float
+    busy_s: float
+    queue_s: float
+
+
+_SECTOR_BYTES = 512
+_DISK = re.compile(r"^(sd[a-z]+|vd[a-z]+|xvd[a-z]+|hd[a-z]+|nvme\d+n\d+|mmcblk\d+|dm-\d+|md\d+)$")
+
+
+def disk_counters() -> dict[str, DiskCounters]:
+    """Counters of the whole disks by name (no partitions, no loop devices); empty where this machine tells none."""
+    found = {}
+    try:
+        text = _read("/proc/diskstats")
+    except CannotMeasure:
+        return {}
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) >= 14 and _DISK.match(fields[2]):
+            reads, _, read_sectors, read_ms, writes, _, write_sectors, write_ms, _, busy_ms, queue_ms = (int(value) for value in fields[3:14])
+            found[fields[2]] = DiskCounters(
+                reads, writes, read_sectors * _SECTOR_BYTES, write_sectors * _SECTOR_BYTES, (read_ms + write_ms) / 1000, busy_ms / 1000, queue_ms / 1000
+            )
+    return found
+
+
+def time_wait_sockets() -> int | None:
+    """TCP sockets in TIME_WAIT in our network namespace; None where the kernel does not tell."""
+    try:
+        fields = next(line.split() for line in _read("/proc/net/sockstat").splitlines() if line.startswith("TCP:"))
+        return int(fields[fields.index("tw") + 1])
+    except (CannotMeasure, StopIteration, ValueError):
+        return None
+
+
+def ports_range() -> tuple[int, int] | None:
+    """First and last local port that the kernel gives to clients; None where it does not tell."""
+    try:
+        first, last = _read("/proc/sys/net/ipv4/ip_local_port_range").split()
+        return int(first), int(last)
+    except (CannotMeasure, ValueError):
+        return None
 
 
 def network_counters() -> dict[str, int]:

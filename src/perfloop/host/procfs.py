@@ -181,3 +181,18 @@ def mapped_files(pid: int) -> tuple[str, ...]:
         if len(parts) == 6 and parts[5].startswith(b"/"):
             found[parts[5].decode(errors="replace").removesuffix(" (deleted)")] = None
     return tuple(found)
+
+
+def io_bytes(pid: int) -> tuple[int, int] | None:
+    """(read, written) bytes that went to or came from a disk since it started; None where we may not look."""
+    try:
+        values = dict(line.split(b": ") for line in _read(f"/proc/{pid}/io").splitlines())
+        return int(values[b"read_bytes"]), int(values[b"write_bytes"])
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def swapped_bytes(pid: int) -> int | None:
+    """Bytes of its memory that are swapped out; None where the kernel does not tell."""
+    value = read_status(pid).get("VmSwap", "").split()
+    return int(value[0]) * 1024 if value and value[0].isdigit() else None

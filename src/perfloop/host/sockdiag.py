@@ -14,7 +14,7 @@ from types import TracebackType
 
 from perfloop.errors import CannotMeasure
 
-ESTABLISHED, LISTEN = 1, 10
+ESTABLISHED, TIME_WAIT, LISTEN = 1, 6, 10
 DEFAULT_STATES = (ESTABLISHED,)
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
 _NLM_F_REQUEST_DUMP = 0x301
@@ -37,7 +37,7 @@ _TIMEOUT_S = 5.0
 class TcpSocket:
     """One TCP socket. Counters are since it was opened; ``last_data_*_ms`` are milliseconds ago, in steps of the kernel's tick (1 to 10 ms).
 
-    ``state`` is 1 for established, 10 for listening. A socket that listens on IPv6 for IPv4 too has host ``::``; mapped IPv4 addresses are told as IPv4.
+    ``state`` is 1 for established, 6 for TIME_WAIT (then nobody holds it), 10 for listening. A socket that listens on IPv6 for IPv4 too has host ``::``; mapped IPv4 addresses are told as IPv4.
     """
 
     local_host: str
@@ -53,6 +53,8 @@ class TcpSocket:
     last_data_sent_ms: int = 0
     last_data_recv_ms: int = 0
     rtt_us: int = 0
+    queue: int = 0  # of a listening socket: connections that wait to be accepted
+    queue_bound: int = 0  # and how many may
 
     @property
     def waiting(self) -> bool:
@@ -158,7 +160,9 @@ def _address(family: int, raw: bytes) -> str:
 
 
 def _tcp_socket(payload: bytes) -> TcpSocket:
-    family, state, _timer, _retrans, sport, dport, source, target, _if, _cookie, _expires, _rq, _wq, _uid, inode = _MESSAGE.unpack_from(payload)
+    family, state, _timer, _retrans, sport, dport, source, target, _if, _cookie, _expires, received_queue, sent_queue, _uid, inode = _MESSAGE.unpack_from(
+        payload
+    )
     sent_ms = recv_ms = rtt_us = acked = received = segs_in = segs_out = 0
     if state != LISTEN:
         for kind, value in _attributes(payload, _MESSAGE.size):
@@ -178,6 +182,8 @@ def _tcp_socket(payload: bytes) -> TcpSocket:
         last_data_sent_ms=sent_ms,
         last_data_recv_ms=recv_ms,
         rtt_us=rtt_us,
+        queue=received_queue if state == LISTEN else 0,
+        queue_bound=sent_queue if state == LISTEN else 0,
     )
 
 

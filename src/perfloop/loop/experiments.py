@@ -50,7 +50,15 @@ def observed_solo(meter: Meter, access: Access, step: Step, requests_max: int, d
         )
         parts = observer.stop()
     return SoloObservation(
-        step=step.name, window_s=parts.window_s, requests=samples.sent, samples=samples, cpu_s=parts.cpu_s, sockets=parts.sockets, stacks=parts.stacks
+        step=step.name,
+        window_s=parts.window_s,
+        requests=samples.sent,
+        samples=samples,
+        cpu_s=parts.cpu_s,
+        processes=parts.processes,
+        collector=parts.collector,
+        sockets=parts.sockets,
+        stacks=parts.stacks,
     )
 
 

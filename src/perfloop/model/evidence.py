@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from perfloop.model.base import SCHEMA_VERSION, Estimate, Word
 from perfloop.model.run import StepSamples, Window
+from perfloop.model.signals import CgroupObservation, CollectorObservation, DiskLoad, ListenQueue, ResponseObservation, WaitsObservation
 from perfloop.model.target import Target
 
 
@@ -36,6 +37,14 @@ class HostObservation(Word):
     swap_out_pages: int = 0
     listen_overflows: int = 0
     tcp_retransmits: int = 0
+    tcp_segments_sent: int = 0
+    tcp_opened: int = 0  # connections that this machine opened, as a client
+    tcp_time_wait: int | None = None  # sockets in TIME_WAIT at the end
+    ports_range: tuple[int, int] | None = None  # net.ipv4.ip_local_port_range
+    psi_io_full: float | None = None
+    psi_memory_full: float | None = None
+    major_faults: int = 0
+    disks: tuple[DiskLoad, ...] = ()
 
 
 class ProcessObservation(Word):
@@ -51,6 +60,12 @@ class ProcessObservation(Word):
     threads: int = 0
     fds: int = 0
     major_faults: int = 0
+    minor_faults: int | None = None
+    system_s: float | None = None  # of cpu_s, inside the kernel
+    fd_limit: int | None = None
+    swap_bytes: int | None = None  # of its memory, swapped out at the end
+    read_bytes: int | None = None  # from disks, caches not counted
+    written_bytes: int | None = None
     rss_series: tuple[tuple[float, int], ...] = ()
     children_pids: tuple[int, ...] = ()
 
@@ -71,6 +86,8 @@ class PeerTraffic(Word):
     bytes_received: int = 0
     waiting_s: float | None = None
     rtt_ms: float | None = None
+    opened: int | None = None  # connections to it that were opened in the window, those too short to be sampled included where they left TIME_WAIT
+    time_wait: int | None = None  # to or from it, at the end
 
 
 class SocketsObservation(Word):
@@ -79,6 +96,7 @@ class SocketsObservation(Word):
     window_s: float
     samples: int
     peers: tuple[PeerTraffic, ...]
+    listening: tuple[ListenQueue, ...] = ()
 
 
 class Frame(Word):
@@ -196,6 +214,8 @@ class SoloObservation(Word):
     requests: int
     samples: StepSamples
     cpu_s: float | None = None  # of the service's processes
+    processes: tuple[ProcessObservation, ...] = ()
+    collector: tuple[CollectorObservation, ...] = ()
     sockets: SocketsObservation | None = None
     stacks: tuple[StacksObservation, ...] = ()
 
@@ -233,5 +253,9 @@ class Evidence(Word):
     source: tuple[SourceSnippet, ...] = ()
     solo: tuple[SoloObservation, ...] = ()
     experiments: tuple[ExperimentResult, ...] = ()
+    cgroup: CgroupObservation | None = None
+    waits: tuple[WaitsObservation, ...] = ()
+    collector: tuple[CollectorObservation, ...] = ()
+    responses: tuple[ResponseObservation, ...] = ()
     unavailable: tuple[Unavailable, ...] = ()
     extra: dict[str, Any] = {}  # observations of third-party probes, by probe id

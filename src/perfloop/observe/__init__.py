@@ -4,7 +4,10 @@
 BUILTIN = (
     "perfloop.observe.probes.host",
     "perfloop.observe.probes.process",
+    "perfloop.observe.probes.cgroup",
     "perfloop.observe.probes.sockets",
+    "perfloop.observe.probes.waits",
     "perfloop.observe.probes.stacks",
+    "perfloop.observe.probes.collector",
     "perfloop.observe.probes.postgres",
 )

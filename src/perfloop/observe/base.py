@@ -21,6 +21,7 @@ from perfloop.model.evidence import (
     StacksObservation,
     Unavailable,
 )
+from perfloop.model.signals import CgroupObservation, CollectorObservation, WaitsObservation
 from perfloop.model.target import Target
 
 WINDOW_MAX_S = 600.0
@@ -82,6 +83,9 @@ class ObservedParts:
     sockets: SocketsObservation | None = None
     stacks: tuple[StacksObservation, ...] = ()
     postgres: tuple[PostgresObservation, ...] = ()
+    cgroup: CgroupObservation | None = None
+    waits: tuple[WaitsObservation, ...] = ()
+    collector: tuple[CollectorObservation, ...] = ()
     unavailable: tuple[Unavailable, ...] = ()
     source: tuple[SourceSnippet, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
@@ -97,7 +101,8 @@ class ObservedParts:
 
     def into(self, evidence: Evidence) -> Evidence:
         """The evidence with these parts put in; what it already holds of other looks stays where this one saw nothing."""
-        seen = {name: value for name in ("host", "processes", "sockets", "stacks", "postgres", "source") if (value := getattr(self, name))}
+        fields = ("host", "processes", "sockets", "stacks", "postgres", "source", "cgroup", "waits", "collector")
+        seen = {name: value for name in fields if (value := getattr(self, name))}
         changed: Evidence = evidence.with_(**seen, unavailable=(*evidence.unavailable, *self.unavailable), extra={**evidence.extra, **self.extra})
         return changed
 
@@ -106,7 +111,10 @@ def sort_parts(found: Sequence[tuple[str, Sequence[Observation]]], window_s: flo
     """Sort observations (by the probe that made them) into the fields of the evidence; other words go to ``extra`` under the probe's id."""
     seen = [(probe, word) for probe, words in found for word in words]
     extra: dict[str, Any] = {}
-    known = (HostObservation, ProcessObservation, SocketsObservation, StacksObservation, PostgresObservation, Unavailable)
+    known = (
+        *(HostObservation, ProcessObservation, SocketsObservation, StacksObservation, PostgresObservation),
+        *(CgroupObservation, WaitsObservation, CollectorObservation, Unavailable),
+    )
     for probe, word in seen:
         if not isinstance(word, known):
             extra.setdefault(probe, []).append(word.model_dump(mode="json"))
@@ -117,6 +125,9 @@ def sort_parts(found: Sequence[tuple[str, Sequence[Observation]]], window_s: flo
         sockets=next((word for _, word in seen if isinstance(word, SocketsObservation)), None),
         stacks=tuple(word for _, word in seen if isinstance(word, StacksObservation)),
         postgres=tuple(word for _, word in seen if isinstance(word, PostgresObservation)),
+        cgroup=next((word for _, word in seen if isinstance(word, CgroupObservation)), None),
+        waits=tuple(word for _, word in seen if isinstance(word, WaitsObservation)),
+        collector=tuple(word for _, word in seen if isinstance(word, CollectorObservation)),
         unavailable=tuple(word for _, word in seen if isinstance(word, Unavailable)),
         extra=extra,
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from perfloop.errors import CannotMeasure
 from perfloop.host import machine
 from perfloop.model.evidence import HostObservation, Unavailable
+from perfloop.model.signals import DiskLoad
 from perfloop.model.target import Target
 from perfloop.observe.base import Access, Observation
 
@@ -27,6 +28,7 @@ class _Reading:
         self.pressure = {name: machine.pressure(name) for name in _RESOURCES}
         self.vm = machine.vm_counters()
         self.network = _network()
+        self.disks = machine.disk_counters()
 
 
 def _network() -> dict[str, int]:
@@ -99,7 +101,45 @@ def _difference(first: _Reading, last: _Reading) -> HostObservation:
         swap_out_pages=_delta(first.vm, last.vm, "pswpout"),
         listen_overflows=_delta(first.network, last.network, "ListenOverflows"),
         tcp_retransmits=_delta(first.network, last.network, "RetransSegs"),
+        tcp_segments_sent=_delta(first.network, last.network, "OutSegs"),
+        tcp_opened=_delta(first.network, last.network, "ActiveOpens"),
+        tcp_time_wait=machine.time_wait_sockets(),
+        ports_range=machine.ports_range(),
+        psi_io_full=_full(first, last, "io", window_s),
+        psi_memory_full=_full(first, last, "memory", window_s),
+        major_faults=_delta(first.vm, last.vm, "pgmajfault"),
+        disks=_disks(first, last, window_s),
     )
+
+
+def _full(first: _Reading, last: _Reading, name: str, window_s: float) -> float | None:
+    then, now = first.pressure[name], last.pressure[name]
+    return _share(now.full_s - then.full_s, window_s) if then and now else None
+
+
+def _disks(first: _Reading, last: _Reading, window_s: float) -> tuple[DiskLoad, ...]:
+    """The disks that did something in the window, busiest first."""
+    found = []
+    for name, now in last.disks.items():
+        then = first.disks.get(name)
+        if then is None:
+            continue
+        requests = now.reads - then.reads + now.writes - then.writes
+        if requests <= 0:
+            continue
+        found.append(
+            DiskLoad(
+                name=name,
+                busy_share=_share(now.busy_s - then.busy_s, window_s),
+                queue_mean=max(0.0, now.queue_s - then.queue_s) / window_s,
+                reads=now.reads - then.reads,
+                writes=now.writes - then.writes,
+                read_bytes=now.read_bytes - then.read_bytes,
+                written_bytes=now.written_bytes - then.written_bytes,
+                wait_mean_ms=max(0.0, now.requests_s - then.requests_s) / requests * 1000,
+            )
+        )
+    return tuple(sorted(found, key=lambda disk: -disk.busy_share))
 
 
 def _share(part: float, whole: float) -> float:

@@ -31,6 +31,7 @@ class _Counters:
             raise procfs.gone(pid)
         quota = cgroup.throttling(pid)
         self.throttled_s = quota.throttled_s if quota else 0.0
+        self.io = procfs.io_bytes(pid)
 
 
 class _Watched:
@@ -120,6 +121,12 @@ class ProcessSession:
             threads=last.stat.threads,
             fds=_fds(watched.pid),
             major_faults=max(0, last.stat.major_faults - first.stat.major_faults),
+            minor_faults=max(0, last.stat.minor_faults - first.stat.minor_faults),
+            system_s=max(0.0, last.stat.system_s - first.stat.system_s),
+            fd_limit=_fd_limit(watched.pid),
+            swap_bytes=procfs.swapped_bytes(watched.pid),
+            read_bytes=last.io[0] - first.io[0] if first.io and last.io else None,
+            written_bytes=last.io[1] - first.io[1] if first.io and last.io else None,
             rss_series=tuple(watched.rss),
             children_pids=descendants(watched.pid),
         )
@@ -166,6 +173,13 @@ def anonymous_bytes(pid: int) -> int:
     """Resident memory that is no file's (heap, stacks); all resident memory where the kernel does not tell them apart. A leak shows in it, a mapped file does not."""
     value = procfs.read_status(pid).get("RssAnon", "").split()
     return int(value[0]) * 1024 if value else procfs.rss_bytes(pid)
+
+
+def _fd_limit(pid: int) -> int | None:
+    try:
+        return procfs.fd_limit(pid)
+    except CannotMeasure:
+        return None
 
 
 def _fds(pid: int) -> int:

@@ -1,6 +1,6 @@
 """Round trips of the service to each of its peers, counted by the kernel: any language, no privileges beyond seeing the service's descriptors.
 
-What it cannot see: a connection that opens and closes between two samples, Unix sockets (the kernel keeps no such counters for them), and other
+What it cannot see: the traffic of a connection that opens and closes between two samples (that there was one, TIME_WAIT tells), Unix sockets (the kernel keeps no such counters for them), and other
 network namespaces. A request that needs several writes counts as several round trips.
 """
 
@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from perfloop.host.processes import addresses_of
-from perfloop.host.sockdiag import ESTABLISHED, LISTEN, SocketDiag, TcpSocket, socket_inodes
+from perfloop.host.sockdiag import ESTABLISHED, LISTEN, TIME_WAIT, SocketDiag, TcpSocket, socket_inodes
 from perfloop.model.evidence import PeerTraffic, SocketsObservation, Unavailable
+from perfloop.model.signals import ListenQueue
 from perfloop.model.target import PeerKind, Target
 from perfloop.observe.base import Access, Observation
 
@@ -76,6 +77,7 @@ class _PeerSum:
     bytes_sent: int = 0
     bytes_received: int = 0
     waiting_s: float = 0.0
+    opened: int = 0
     rtt_ms: list[float] = field(default_factory=list)
 
 
@@ -92,12 +94,17 @@ class SocketsSession:
         self._samples = 0
         self._began_s = self._looked_s = time.monotonic()
         self._listening: set[int] = set()
+        self._queues: dict[int, tuple[int, int]] = {}  # port → longest accept queue, its bound
+        self._listeners: list[TcpSocket] = []
+        self._remains: set[tuple[str, int, str, int]] = set()
         self._refresh()
 
     def begin(self) -> None:
         """Remember the counters of every connection that is open now."""
         self._refresh()
         self._connections = {_key(entry): _Connection(entry, entry) for entry in self._table()}
+        self._remains = set(self._time_wait())
+        self._queues.clear()
         self._began_s = self._looked_s = time.monotonic()
 
     def sample(self) -> None:
@@ -111,6 +118,9 @@ class SocketsSession:
             elif len(self._connections) < CONNECTIONS_MAX:
                 self._connections[_key(entry)] = _Connection(None, entry)
         self._samples += 1
+        for entry in self._listeners:
+            longest, _ = self._queues.get(entry.local_port, (0, 0))
+            self._queues[entry.local_port] = max(longest, entry.queue), entry.queue_bound
 
     def finish(self) -> Sequence[Observation]:
         """Sums by remote address."""
@@ -120,23 +130,31 @@ class SocketsSession:
         for connection in self._connections.values():
             peer = sums.setdefault((connection.last.remote_host, connection.last.remote_port), _PeerSum())
             peer.connections += 1
+            peer.opened += connection.first is None
             peer.round_trips += connection.delta("data_segs_out")
             peer.bytes_sent += connection.bytes_sent
             peer.bytes_received += connection.delta("bytes_received")
             peer.waiting_s += connection.waiting_s
             if connection.last.rtt_us:
                 peer.rtt_ms.append(connection.last.rtt_us / 1000)
-        return (SocketsObservation(window_s=window_s, samples=self._samples, peers=tuple(self._traffic(sums))),)
+        remains = self._time_wait()
+        queues = tuple(ListenQueue(port=port, longest=longest, bound=bound) for port, (longest, bound) in sorted(self._queues.items()))
+        return (SocketsObservation(window_s=window_s, samples=self._samples, peers=tuple(self._traffic(sums, remains)), listening=queues),)
 
     def close(self) -> None:
         """Close the netlink socket."""
         self._diag.close()
 
-    def _traffic(self, sums: dict[tuple[str, int], _PeerSum]) -> list[PeerTraffic]:
+    def _traffic(self, sums: dict[tuple[str, int], _PeerSum], remains: dict[tuple[str, int, str, int], tuple[str, int]]) -> list[PeerTraffic]:
+        seen = {(c.last.local_host, c.last.local_port, c.last.remote_host, c.last.remote_port) for c in self._connections.values()}
         kinds = {(address, peer.port): peer for peer in self._target.peers for address in (peer.host, *addresses_of(peer.host))}
         found = []
+        for peer_of in remains.values():
+            if peer_of in kinds:  # all of its connections were too short to be sampled
+                sums.setdefault(peer_of, _PeerSum())
         for (host, port), peer in sorted(sums.items(), key=lambda item: -item[1].round_trips):
             known = kinds.get((host, port))
+            short = sum(1 for quad, of in remains.items() if of == (host, port) and quad not in self._remains and quad not in seen)
             found.append(
                 PeerTraffic(
                     host=known.host if known else host,
@@ -148,13 +166,33 @@ class SocketsSession:
                     bytes_received=peer.bytes_received,
                     waiting_s=min(peer.waiting_s, (self._looked_s - self._began_s) * peer.connections),
                     rtt_ms=sum(peer.rtt_ms) / len(peer.rtt_ms) if peer.rtt_ms else None,
+                    opened=peer.opened + short,
+                    time_wait=sum(1 for of in remains.values() if of == (host, port)),
                 )
             )
         return found
 
+    def _time_wait(self) -> dict[tuple[str, int, str, int], tuple[str, int]]:
+        """What is left of closed connections, with the peer of each: ours where we closed first, the peer's own where it did and is on this machine.
+
+        Nobody holds such a socket, so those of other processes to the same address are among them.
+        """
+        peers = {(address, peer.port) for peer in self._target.peers for address in (peer.host, *addresses_of(peer.host))}
+        peers |= {(connection.last.remote_host, connection.last.remote_port) for connection in self._connections.values()}
+        found = {}
+        for entry in self._diag.tcp((TIME_WAIT,)):
+            ours, theirs = (entry.local_host, entry.local_port), (entry.remote_host, entry.remote_port)
+            if theirs in peers:
+                found[*ours, *theirs] = theirs
+            elif ours in peers:
+                found[*theirs, *ours] = ours
+        return found
+
     def _table(self) -> list[TcpSocket]:
         """The service's client sockets. Its descriptors are listed again only when a socket appears that nobody was asked about yet."""
-        table = self._diag.tcp(_STATES)
+        table = self._diag.tcp((*_STATES, LISTEN))
+        self._listeners = [entry for entry in table if entry.state == LISTEN and entry.inode in self._ours]
+        table = [entry for entry in table if entry.state != LISTEN]
         inodes = {entry.inode for entry in table if entry.inode}
         if inodes - self._ours - self._foreign:
             self._refresh()
