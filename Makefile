@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-build-isolation -c constraints.txt
 
-.PHONY: demo test lint docs services bench-loop bench-diagnosis bench-proof clean
+.PHONY: demo test lint docs services bench-loop bench-diagnosis bench-proof bench-capacity clean
 
 $(VENV)/.run: pyproject.toml demo/pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "perfloop needs Python 3.11 or newer: make demo PYTHON=python3.11")'
@@ -47,6 +47,8 @@ bench-diagnosis: $(VENV)/.dev
 
 bench-proof: $(VENV)/.dev  ## N=50 shortens; live campaigns go on where they stopped
 	$(BIN)/python -m bench.proof
+bench-capacity: $(VENV)/.dev
+	$(BIN)/python -m bench.capacity
 
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

@@ -43,13 +43,16 @@ class Fit:
     spread: float
 
 
-def fit(points: Sequence[tuple[float, float]], confidence: float = 0.95) -> Capacity:
-    """The law for these points of (concurrency, requests per second), or a note why there is none. Never a peak outside the data's reach."""
+def fit(points: Sequence[tuple[float, float]], confidence: float = 0.95, scale: Scale = "log") -> Capacity:
+    """The law for these points of (concurrency, requests per second), or a note why there is none. Never a peak outside the data's reach.
+
+    ``scale`` "absolute" is plain least squares, as the published fits used it. ``perfloop.capacity.bands`` adds what a further measurement would find.
+    """
     usable = tuple((float(n), float(x)) for n, x in points if isfinite(n) and isfinite(x) and n > 0 and x > 0)[:POINTS_MAX]
-    refusal = _refusal(usable)
-    if refusal:
-        return Capacity(points=usable, note=refusal)
-    found = fit_points(usable, "log")
+    why_not = refusal(usable)
+    if why_not:
+        return Capacity(points=usable, note=why_not)
+    found = fit_points(usable, scale)
     if found is None:
         return Capacity(points=usable, note="no law of this form fits the points")
     alpha, beta, _ = found.parameters
@@ -64,7 +67,7 @@ def fit(points: Sequence[tuple[float, float]], confidence: float = 0.95) -> Capa
             n=n,
             unit=unit,
             confidence=confidence,
-            source="rate probes",
+            source="measured points",
         )
         for value, error, unit in zip(found.parameters, found.errors, ("", "", "1/s"), strict=True)
     ]
@@ -145,7 +148,8 @@ def fit_points(points: Sequence[tuple[float, float]], scale: Scale) -> Fit | Non
     )
 
 
-def _refusal(points: Sequence[tuple[float, float]]) -> str:
+def refusal(points: Sequence[tuple[float, float]]) -> str:
+    """Why these points bear no law; empty where they may."""
     distinct = {round(n, 6) for n, _ in points}
     if len(distinct) < POINTS_MIN:
         return f"{len(distinct)} points of different concurrency; at least {POINTS_MIN} are needed for a law"
@@ -169,7 +173,13 @@ def _start(n: Array, x: Array, beta_free: bool = True) -> Array:
 
 def _alpha_in(alpha: float, n: Array) -> float:
     """α between superlinear, with the law still positive at every point, and 1 (nothing runs in parallel) with a margin."""
-    return float(min(5.0, max(alpha, -0.9 / max(1.0, float(n.max()) - 1))))
+    low, high = alpha_bound(float(n.max()))
+    return float(min(high, max(alpha, low)))
+
+
+def alpha_bound(concurrency_max: float) -> tuple[float, float]:
+    """The values that α may take: below, the law would not be positive at every point."""
+    return -0.9 / max(1.0, concurrency_max - 1), 5.0
 
 
 def _residuals(parameters: Array, n: Array, x: Array, scale: Scale) -> tuple[Array, Array]:

@@ -5,6 +5,13 @@ from __future__ import annotations
 from perfloop.model.base import Estimate, Word
 
 
+class CurvePoint(Word):
+    """The law at one concurrency, with the band in which one more measurement would fall."""
+
+    concurrency: float
+    throughput: Estimate
+
+
 class Capacity(Word):
     """A fit of the Universal Scalability Law X(N) = γN / (1 + α(N−1) + βN(N−1)) to measured points of concurrency and throughput.
 
@@ -18,3 +25,5 @@ class Capacity(Word):
     peak_concurrency: float | None = None
     valid_up_to: float | None = None
     note: str = ""
+    rounds: tuple[int, ...] = ()  # the sweep that each point belongs to; empty where there was one
+    curve: tuple[CurvePoint, ...] = ()  # where the band says something
