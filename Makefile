@@ -47,6 +47,7 @@ bench-diagnosis: $(VENV)/.dev
 
 bench-proof: $(VENV)/.dev  ## N=50 shortens; live campaigns go on where they stopped
 	$(BIN)/python -m bench.proof
+
 bench-capacity: $(VENV)/.dev
 	$(BIN)/python -m bench.capacity
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+    Groups = NDArray[np.signedinteger]
 
 DRAWS = 600
 CURVE_POINTS = 32
@@ -86,7 +87,7 @@ def with_bands(found: Capacity, rounds: Sequence[int] | None, confidence: float 
     return changed
 
 
-def scatter(residuals: Array, round_of: Array, level_of: Array, degrees: int) -> Scatter:
+def scatter(residuals: Array, round_of: Groups, level_of: Groups, degrees: int) -> Scatter:
     """Residuals in their parts. Rounds count where there are two or more that hold several points each, levels where rounds repeat them."""
     import numpy as np
 
@@ -102,7 +103,7 @@ def scatter(residuals: Array, round_of: Array, level_of: Array, degrees: int) ->
     return Scatter((max(rest, 1e-18), max(1, count - rounds - levels + 1)), (between_rounds, rounds - 1), (between_levels, max(1, levels - 3)))
 
 
-def _taken_out(values: Array, group: Array, groups: int) -> tuple[Array, float]:
+def _taken_out(values: Array, group: Groups, groups: int) -> tuple[Array, float]:
     """Values without the mean of their group, and the sum of squares of those means."""
     import numpy as np
 
