@@ -35,6 +35,7 @@ SETTINGS = {
     "log_min_messages": "warning",
     "logging_collector": "off",
 }
+STARTS_MAX = 3
 # While seeding, nothing needs to survive a power cut: a half-made cluster is thrown away.
 SEEDING = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "512MB", "autovacuum": "off", "maintenance_work_mem": "128MB", "work_mem": "64MB"}
 
@@ -100,8 +101,10 @@ class Cluster:
             note.write_text(str(home))
         home = Path(note.read_text())
         if not reachable[1]:
-            shutil.copytree(binaries.parent, home / "postgresql", symlinks=True, dirs_exist_ok=True)
-            binaries = home / "postgresql" / "bin"
+            package = binaries.parents[1]
+            for source in (binaries.parent, package.with_name(package.name + ".libs")):  # the programs look for their libraries beside the package
+                shutil.copytree(source, home / source.relative_to(package.parent), symlinks=True, dirs_exist_ok=True)
+            binaries = home / binaries.relative_to(package.parent)
         return home, binaries
 
     def dsn(self, role: str, password: str) -> str:
@@ -158,7 +161,17 @@ class Cluster:
 
     def start(self, *, seeding: bool = False, timeout_s: float = 30.0) -> None:
         """Start on a free port and wait until it takes connections."""
-        self.port = free_port()
+        for attempt in range(STARTS_MAX):
+            self.port = free_port()
+            try:
+                self._start_on_port(seeding, timeout_s)
+            except CannotMeasure as error:
+                if "could not bind" not in error.why or attempt == STARTS_MAX - 1:
+                    raise
+            else:
+                return  # where the port was taken in between: another one
+
+    def _start_on_port(self, seeding: bool, timeout_s: float) -> None:
         flags = [f"-c{key}={value}" for key, value in (SEEDING if seeding else {}).items()]
         argv = [str(self.bin / "postgres"), "-D", str(self.data / "cluster"), f"-p{self.port}", *flags]
         spawn(argv, log=self.log, pid_file=self.pid_file, cwd=self.data, env=self._env(), cpus=self.cpus, user=self.user)

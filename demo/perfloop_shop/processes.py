@@ -111,7 +111,7 @@ def wait_until(ready: Callable[[], bool], *, what: str, pid_file: Path, log: Pat
         time.sleep(0.03)
 
 
-def log_tail(log: Path, lines: int = 4) -> str:
+def log_tail(log: Path, lines: int = 6) -> str:
     """The last lines of a log, for a message."""
     try:
         return " | ".join(log.read_text(errors="replace").splitlines()[-lines:])

@@ -178,9 +178,13 @@ def _reachable(binaries: Path, folder: Path) -> Path:
     """The programs, where another user can reach them: a copy where the installation lies under a private folder."""
     if all(parent.stat().st_mode & 0o001 for parent in (binaries, *binaries.parents)):
         return binaries
-    copy = folder / "program"
-    shutil.copytree(binaries.parent, copy, ignore=shutil.ignore_patterns("include", "pg_dump*", "psql", "pgbench", "ecpg", "vector*"), symlinks=True)
+    package, copy = binaries.parents[1], folder / "program"
+    unused = shutil.ignore_patterns("include", "pg_dump*", "psql", "pgbench", "ecpg", "vector*")
+    # the programs look for their libraries beside the package, so both keep their places
+    for source in (binaries.parent, package.with_name(package.name + ".libs")):
+        if source.is_dir():
+            shutil.copytree(source, copy / source.relative_to(package.parent), ignore=unused, symlinks=True)
     for path in (copy, *copy.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
-    return copy / "bin"
+    return copy / binaries.relative_to(package.parent)

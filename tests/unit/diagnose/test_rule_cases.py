@@ -61,7 +61,7 @@ def test_rule_is_complete(rule: str) -> None:
 
 
 #: guards against noise that a rule's page need not explain
-UNSAID = {"alone_max", "cores_max", "third_min", "request_min_s", "share_min", "likely_share"}
+UNSAID = {"alone_max", "cores_max", "third_min", "request_min_s", "share_min"}
 
 
 def test_healthy_service_has_no_finding() -> None:

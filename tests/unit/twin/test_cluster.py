@@ -100,15 +100,17 @@ def test_a_locale_that_is_not_here_is_an_error_with_its_name() -> None:
     assert "locale" in raised.value.why
 
 
-def test_programs_under_a_private_folder_are_copied_for_the_other_user(tmp_path: Path) -> None:
-    source = tmp_path / "private" / "pginstall18"
-    for folder in ("bin", "lib", "include"):
-        (source / folder).mkdir(parents=True)
-    (source / "bin" / "postgres").write_text("#!")
-    (tmp_path / "private").chmod(0o700)
-    target = tmp_path / "twin"
-    target.mkdir()
-    copy = cluster._reachable(source / "bin", target)
-    assert copy == target / "program" / "bin"
-    assert stat.S_IMODE((copy / "postgres").stat().st_mode) == 0o755
-    assert not (target / "program" / "include").exists()
+def test_programs_below_a_private_folder_run_from_a_copy(tmp_path: Path) -> None:
+    """A clone below /root: the server's user cannot get there, and the programs must still find their libraries."""
+    package = cluster.find_binaries().parents[1]
+    private = tmp_path / "private"
+    for source in (package, package.with_name(package.name + ".libs")):
+        if source.is_dir():
+            shutil.copytree(source, private / source.name, symlinks=True)
+    private.chmod(0o700)
+    programs = cluster._reachable(private / package.name / cluster.find_binaries().relative_to(package), tmp_path)
+    assert private not in programs.parents
+    done = subprocess.run([programs / "initdb", "--version"], env={}, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("initdb (PostgreSQL)"), done.stderr
+    assert stat.S_IMODE((programs / "postgres").stat().st_mode) == 0o755
+    assert not list(programs.parent.glob("include"))
