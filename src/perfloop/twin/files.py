@@ -41,6 +41,34 @@ def set_size(path: Path, pages: int) -> None:
             return
 
 
+def size_of(path: Path) -> int:
+    """Pages of a relation's file and its further segments."""
+    total = 0
+    for segment in range(SEGMENTS_MAX):
+        try:
+            total += (path if segment == 0 else path.with_name(f"{path.name}.{segment}")).stat().st_size
+        except FileNotFoundError:
+            break
+    return total // PAGE_BYTES
+
+
+def empty(path: Path) -> None:
+    """Take all pages away, further segments too."""
+    for segment in range(1, SEGMENTS_MAX):
+        try:
+            path.with_name(f"{path.name}.{segment}").unlink()
+        except FileNotFoundError:
+            break
+    os.truncate(path, 0)
+
+
+def set_shape(path: Path, pages: int, height: int | None) -> bool:
+    """The size of an index, and its height where it is a b-tree (``height`` None: it is none); False where this is no b-tree that we know."""
+    known = height is None or pages <= 1 or set_height(path, max(0, min(height, pages - 2)))
+    set_size(path, pages)
+    return known
+
+
 def set_height(path: Path, height: int) -> bool:
     """Write a chain of ``height`` inner pages and one empty leaf, and point the metapage at it; False where this is no b-tree that we know."""
     with path.open("r+b") as file:

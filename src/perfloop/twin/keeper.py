@@ -16,8 +16,12 @@ from pathlib import Path
 
 STOP_S = 5.0
 START_S = 30.0
-INITDB = ("-U", "postgres", "--auth=trust", "--no-sync", "--no-instructions", "--no-data-checksums", "-c", "shared_buffers=16MB", "-c", "max_connections=10")
+INITDB = ("-U", "postgres", "--auth=trust", "--no-sync")
+INITDB_SINCE = {14: ("--no-instructions",), 16: ("-c", "shared_buffers=16MB", "-c", "max_connections=10"), 18: ("--no-data-checksums",)}
 SERVER = (
+    "shared_buffers=16MB",
+    "max_connections=10",
+    "max_locks_per_transaction=2000",  # thousands of tables are made in one transaction
     "listen_addresses=",
     "autovacuum=off",  # nothing may read or rewrite the hollow files
     "fsync=off",
@@ -37,9 +41,10 @@ SERVER = (
 
 
 def main(arguments: list[str]) -> int:
-    """``keeper FOLDER BIN USER_ID GROUP_ID [INITDB OPTION …]``: the user id is -1 where no other user is needed. Prints ``ready`` or the reason."""
-    folder, binaries = Path(arguments[0]), Path(arguments[1])
-    user, group = int(arguments[2]), int(arguments[3])
+    """``keeper FOLDER BIN MAJOR USER_ID GROUP_ID [INITDB OPTION …]``: the user id is -1 where no other user is needed. Prints ``ready`` or the reason."""
+    folder, binaries, major = Path(arguments[0]), Path(arguments[1]), int(arguments[2])
+    user, group = int(arguments[3]), int(arguments[4])
+    initdb = (*INITDB, *(option for since, options in INITDB_SINCE.items() if major >= since for option in options), *arguments[5:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)  # tells a later start that this folder is in use
@@ -49,7 +54,7 @@ def main(arguments: list[str]) -> int:
         data = str(folder / "data")
         environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
         common = {"cwd": folder, "env": environment, "stdin": subprocess.DEVNULL, **identity}
-        made = subprocess.run([binaries / "initdb", "-D", data, *INITDB, *arguments[4:]], capture_output=True, timeout=START_S, **common)  # type: ignore[call-overload]
+        made = subprocess.run([binaries / "initdb", "-D", data, *initdb], capture_output=True, timeout=START_S, **common)  # type: ignore[call-overload]
         if made.returncode:
             print("initdb: " + made.stderr.decode(errors="replace").strip().replace("\n", " ")[-400:], flush=True)
             return 1

@@ -14,25 +14,43 @@ Row = dict[str, Any]
 #: columns whose real ends are read, and the highest cost of that by the target's own estimate: an index's two ends
 ENDS_MAX = 40
 ENDS_COST_MAX = 50.0
+_LEAF_ONLY_PAGES = 2  # the metapage and one leaf
 
 
 def heights(connection: psycopg.Connection[Any], indexes: Sequence[Row]) -> dict[str, int]:
     """Heights of b-trees by index name, read off the start-up cost of a scan on the full key (costs are in units of 1000 per operator).
 
-    btcostestimate(): start-up = ⌈log2(tuples)⌉ + 50 · (height + 1) operators, and the logarithm is below 50.
+    btcostestimate(): start-up = ⌈log2(tuples)⌉ + 50 · (height + 1) operators, and the logarithm is below 50. The key is compared with a
+    sub-select that yields nothing, so that every version plans it without a value. An index of one leaf has no height and is not asked for.
     """
-    found: dict[str, int] = {}
+    import psycopg
+
+    asked = [index for index in indexes if index["method"] == "btree" and index["valid"] and index["pages"] > _LEAF_ONLY_PAGES]
     with connection.transaction(force_rollback=True):
         for setting in catalog.PROBE_SETTINGS:
             connection.execute(setting)
-        for index in indexes:
-            if index["method"] != "btree" or not index["valid"]:
-                continue
-            where = " AND ".join((*(f"({key}) = ${n}" for n, key in enumerate(index["keys"], 1)), *([f"({index['predicate']})"] if index["predicate"] else [])))
-            plan = _ask(connection, f"SELECT 1 FROM {index['table']} WHERE {where}", "GENERIC_PLAN")  # noqa: S608 - names are quoted by the server
-            if plan and plan.get("Index Name") == index["bare_name"] and plan["Node Type"].startswith("Index"):
-                found[index["name"]] = max(0, int(plan["Startup Cost"] / 1000 / 50) - 1)
+        try:
+            with connection.transaction(), connection.pipeline():
+                cursors = [connection.execute(_probe(index)) for index in asked]
+                plans = [_plan_of(cursor.fetchone()) for cursor in cursors]
+        except psycopg.Error:
+            plans = [_ask(connection, _probe(index).decode().removeprefix("EXPLAIN (FORMAT JSON) ")) for index in asked]
+    found = {index["name"]: 0 for index in indexes if index["method"] == "btree" and index["pages"] <= _LEAF_ONLY_PAGES}
+    for index, plan in zip(asked, plans, strict=True):
+        if plan and plan.get("Index Name") == index["bare_name"] and plan["Node Type"].startswith("Index"):
+            found[index["name"]] = max(0, int(plan["Startup Cost"] / 1000 / 50) - 1)
     return found
+
+
+def _probe(index: Row) -> bytes:
+    equal = (f"({key}) = (SELECT NULL::{kind})" for key, kind in zip(index["keys"], index["key_types"], strict=True))
+    where = " AND ".join((*equal, *([f"({index['predicate']})"] if index["predicate"] else [])))
+    return f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {index['table']} WHERE {where}".encode()  # noqa: S608 - names are quoted by the server
+
+
+def _plan_of(row: Any) -> Row | None:
+    plan: Row | None = row[0][0]["Plan"] if row else None
+    return plan
 
 
 def expressions(connection: psycopg.Connection[Any], indexes: Sequence[Row], known: Sequence[Row]) -> list[Row]:
@@ -40,11 +58,11 @@ def expressions(connection: psycopg.Connection[Any], indexes: Sequence[Row], kno
     readable = {(row["schemaname"], row["relname"], row["attname"]) for row in known}
     rows: list[Row] = []
     for index in indexes:
-        for key, column in zip(index["keys"], index["key_names"], strict=True):
+        for key, column, kind in zip(index["keys"], index["key_names"], index["key_types"], strict=True):
             if column is None or (index["bare_schema"], index["bare_name"], column) in readable:
                 continue
             every = _ask(connection, f"SELECT ({key}) FROM {index['table']}")  # noqa: S608 - names are quoted by the server
-            equal = _ask(connection, f"SELECT 1 FROM {index['table']} WHERE ({key}) = $1", "GENERIC_PLAN")  # noqa: S608 - names are quoted by the server
+            equal = _ask(connection, f"SELECT 1 FROM {index['table']} WHERE ({key}) = (SELECT NULL::{kind})")  # noqa: S608 - names are quoted by the server
             if not every or not equal or not every["Plan Rows"]:
                 continue
             share = max(1, equal["Plan Rows"]) / every["Plan Rows"]
@@ -96,14 +114,13 @@ def real_ends(connection: psycopg.Connection[Any], indexes: Sequence[Row], stats
     return changed
 
 
-def _ask(connection: psycopg.Connection[Any], query: str, *options: str) -> Row | None:
+def _ask(connection: psycopg.Connection[Any], query: str) -> Row | None:
     """The plan of a query of ours; None where it has none (a type without equality, say) or planning took too long."""
     import psycopg
 
     try:
         with connection.transaction():
-            answer = connection.execute(f"EXPLAIN ({', '.join(('FORMAT JSON', *options))}) {query}".encode()).fetchone()
+            answer = connection.execute(f"EXPLAIN (FORMAT JSON) {query}".encode()).fetchone()
     except (psycopg.errors.ProgrammingError, psycopg.errors.DataError, psycopg.errors.QueryCanceled):
         return None
-    plan: Row | None = answer[0][0]["Plan"] if answer else None
-    return plan
+    return _plan_of(answer)

@@ -37,14 +37,14 @@ class Shape:
     height: int
 
 
-def btree_shape(rows: float, columns: Sequence[KeyColumn], *, dedup: bool, fill: float = 0.9) -> Shape:
-    """The size and height of a new b-tree over ``rows`` entries; ``dedup`` where equal keys may share one posting list."""
+def btree_shape(rows: float, columns: Sequence[KeyColumn], *, dedup: bool, fill: float = 0.9, distinct: float | None = None) -> Shape:
+    """The size and height of a new b-tree over ``rows`` entries; ``dedup`` where equal keys may share one posting list, ``distinct`` the number of keys where it is known better than from each column alone."""
     if rows < 1:
         return Shape(1, 0)
     tuple_bytes = _tuple_bytes(columns)
     usable = _FREE_OF_PAGE - PAGE_BYTES * (1 - fill)
     if dedup and not any(column.included for column in columns):
-        leaves = _leaves_with_postings(_groups(rows, columns), tuple_bytes, usable)
+        leaves = _leaves_with_postings(_groups(rows, columns, distinct), tuple_bytes, usable)
     else:
         leaves = math.ceil(rows / max(1, usable // (tuple_bytes + _LINE_POINTER)))
     pivot = _tuple_bytes([column for column in columns if not column.included])
@@ -84,15 +84,21 @@ def _aligned(size: float, to: int) -> float:
     return math.ceil(round(size, 6) / to) * to
 
 
+def distinct_bounds(rows: float, columns: Sequence[KeyColumn]) -> tuple[float, float]:
+    """The fewest and the most distinct keys that these columns can have together: as many as the richest of them, and all combinations."""
+    keys = [max(1.0, column.distinct + (1 if column.null_share else 0)) for column in columns if not column.included]
+    return min(rows, max(keys, default=1.0)), _distinct(rows, columns)
+
+
 def _distinct(rows: float, columns: Sequence[KeyColumn]) -> float:
     """Distinct keys, as if the columns were independent."""
     return max(1.0, min(rows, math.prod(max(1.0, column.distinct + (1 if column.null_share else 0)) for column in columns)))
 
 
-def _groups(rows: float, columns: Sequence[KeyColumn]) -> list[tuple[float, float]]:
+def _groups(rows: float, columns: Sequence[KeyColumn], distinct: float | None = None) -> list[tuple[float, float]]:
     """(how many keys, rows of each): the common values and the nulls by their shares where there is one column, the rest evenly."""
     if len(columns) > 1:
-        keys = _distinct(rows, columns)
+        keys = max(1.0, min(rows, distinct or _distinct(rows, columns)))
         return [(keys, rows / keys)]
     column = columns[0]
     groups = [(1.0, share * rows) for share in (*column.common, column.null_share) if share * rows >= 1]

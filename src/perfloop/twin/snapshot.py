@@ -14,8 +14,8 @@ from perfloop.twin import catalog, probes
 if TYPE_CHECKING:
     import psycopg
 
-RELATIONS_MAX = 60
-INDEXES_MAX = 400
+RELATIONS_MAX = 2_000
+INDEXES_MAX = 10_000
 _KINDS = {"p": "a partitioned table", "f": "a foreign table"}
 
 Row = dict[str, Any]
@@ -45,7 +45,7 @@ def take(connection: psycopg.Connection[Any], names: tuple[str, ...]) -> Snapsho
     notes: list[str] = []
     version = connection.info.server_version
     oids, views = _resolve(connection, names)
-    tables = _rows(connection, catalog.TABLES.format(frozen="c.relallfrozen" if version >= 180000 else "0"), oids)
+    tables = _rows(connection, catalog.TABLES, oids)
     for table in tables:
         if table["kind"] in _KINDS or table["inherited"]:
             raise CannotMeasure(
@@ -75,7 +75,7 @@ def take(connection: psycopg.Connection[Any], names: tuple[str, ...]) -> Snapsho
         constraints=tuple(_rows(connection, catalog.CONSTRAINTS, oids)),
         views=tuple((row["name"], row["definition"]) for row in views),
         stats=tuple(stats),
-        heights=probes.heights(connection, indexes) if version >= 160000 else {},
+        heights=probes.heights(connection, indexes),
         notes=(*notes, *locale_note),
     )
 
@@ -106,7 +106,7 @@ def _resolve(connection: psycopg.Connection[Any], names: tuple[str, ...]) -> tup
 def _statistics(connection: psycopg.Connection[Any], version: int, oids: list[int], indexes: list[Row], notes: list[str]) -> list[Row]:
     ranges = catalog.STATS_RANGES if version >= 170000 else ""
     stats = _rows(connection, catalog.STATS.format(ranges=ranges), [*oids, *(row["oid"] for row in indexes)])
-    guessed = probes.expressions(connection, indexes, stats) if version >= 160000 else []
+    guessed = probes.expressions(connection, indexes, stats)
     notes += [f"the values of the expression in index {row['relname']} may not be read: equality alone is imitated" for row in guessed]
     return [*probes.real_ends(connection, indexes, stats), *guessed]
 

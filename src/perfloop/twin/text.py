@@ -40,6 +40,11 @@ def has_placeholders(text: str) -> bool:
     return any(token["number"] for token in _TOKEN.finditer(text))
 
 
+def placeholders_max(text: str) -> int:
+    """The highest ``$n`` outside quotes and comments; 0 where there is none."""
+    return max((int(token["number"][1:]) for token in _TOKEN.finditer(text) if token["number"]), default=0)
+
+
 def _code(text: str) -> str:
     """The text without its comments."""
     return _TOKEN.sub(lambda token: "" if (token["skip"] or "").startswith(("--", "/*")) else token[0], text)

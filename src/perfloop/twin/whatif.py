@@ -25,7 +25,7 @@ READ_S = 10.0
 class WhatIf:
     """Costs in the planner's units. ``exact``: without the change the twin plans the query as the target does, same nodes and cost within 0.1 %.
 
-    ``index_bytes`` is the expected size of what the change creates; ``target_cost`` is None where the target could not be asked.
+    ``index_bytes`` is the expected size of what the change creates.
     """
 
     cost_before: float
@@ -34,7 +34,7 @@ class WhatIf:
     plan_after: dict[str, Any] = field(repr=False)
     exact: bool
     notes: tuple[str, ...] = ()
-    target_cost: float | None = None
+    target_cost: float = 0.0
     index_bytes: int = 0
     seconds: float = 0.0
 
@@ -57,8 +57,8 @@ def what_if(target: psycopg.Connection[Any] | str, query: str, ddl: Sequence[str
     with _reading(target) as connection:
         try:
             with connection.transaction(force_rollback=True):
-                target_plan, note = _target_plan(connection, query)
-                snapshot = take(connection, _names(query, target_plan))
+                target_plan = explain(connection, query, verbose=True)
+                snapshot = take(connection, names_of(query, target_plan))
         except psycopg.Error as error:
             raise CannotMeasure(
                 "the target does not plan this query", why=str(error).strip().split("\n", 1)[0], fix="try EXPLAIN with the same read-only role"
@@ -70,10 +70,10 @@ def what_if(target: psycopg.Connection[Any] | str, query: str, ddl: Sequence[str
             raise CannotMeasure(
                 "the planner twin cannot plan this query", why=str(error).strip().split("\n", 1)[0], fix="try the change on a copy of the database"
             ) from error
-        notes = [*note, *dict.fromkeys(twin.notes)]
+        notes = list(dict.fromkeys(twin.notes))
         pages = sum(index.pages for index in twin.hidden if index.added)
-    exact = target_plan is not None and shape(before) == shape(target_plan) and _close(before["Total Cost"], target_plan["Total Cost"])
-    if target_plan is not None and not exact:
+    exact = shape(before) == shape(target_plan) and _close(before["Total Cost"], target_plan["Total Cost"])
+    if not exact:
         notes.append(f"the twin plans it at cost {before['Total Cost']:.2f}, the target at {target_plan['Total Cost']:.2f}")
     return WhatIf(
         cost_before=before["Total Cost"],
@@ -82,7 +82,7 @@ def what_if(target: psycopg.Connection[Any] | str, query: str, ddl: Sequence[str
         plan_after=after,
         exact=exact,
         notes=tuple(notes),
-        target_cost=target_plan["Total Cost"] if target_plan else None,
+        target_cost=target_plan["Total Cost"],
         index_bytes=pages * 8192,
         seconds=time.monotonic() - began,
     )
@@ -109,13 +109,7 @@ def _reading(target: psycopg.Connection[Any] | str) -> Iterator[psycopg.Connecti
         yield connection
 
 
-def _target_plan(connection: psycopg.Connection[Any], query: str) -> tuple[dict[str, Any] | None, list[str]]:
-    if text.has_placeholders(query) and connection.info.server_version < 160000:
-        return None, ["a target before PostgreSQL 16 cannot plan without values, so the twin could not be compared with it"]
-    return explain(connection, query, verbose=True), []
-
-
-def _names(query: str, plan: dict[str, Any] | None) -> tuple[str, ...]:
+def names_of(query: str, plan: dict[str, Any] | None) -> tuple[str, ...]:
     """Relations named in the text (also those that the planner removed), and those of the plan."""
     names = dict.fromkeys(text.table_names(query))
     for node in nodes(plan) if plan else ():

