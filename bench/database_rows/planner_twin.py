@@ -31,8 +31,7 @@ def rows(options: Options) -> list[Row]:
             continue
         with Server(options.work, "pg", major) as server:
             name = tpch.ensure(server, options.work)
-            for user in ("postgres", "reader") if major == 15 else ("reader",):
-                found.append(_same(server, name, user, None))
+            found += [_same(server, name, user, None) for user in (("postgres", "reader") if major == 15 else ("reader",))]
             if major == 15:
                 found += [_same(server, name, "reader", other) for other in here if other > 15]
                 found.append(_build_time(server, name))

@@ -17,7 +17,16 @@ import psycopg
 from perfloop.twin import binaries
 from perfloop.twin.cluster import reachable
 
-SETTINGS = ("fsync=off", "listen_addresses=", "autovacuum=off", "max_parallel_workers_per_gather=0", "shared_buffers=256MB", "jit=off", "max_wal_size=4GB", "max_connections=40")
+SETTINGS = (
+    "fsync=off",
+    "listen_addresses=",
+    "autovacuum=off",
+    "max_parallel_workers_per_gather=0",
+    "shared_buffers=256MB",
+    "jit=off",
+    "max_wal_size=4GB",
+    "max_connections=40",
+)
 
 
 class Server:

@@ -45,7 +45,9 @@ class Twin:
         began = time.monotonic()
         self.cluster = _start(self.snapshot.locale, self.major or target, self.notes)
         if self.cluster.major != target:
-            self.notes.append(f"the target is PostgreSQL {target}, its twin plans as {self.cluster.major} does: install PostgreSQL {target} here for the same plans")
+            self.notes.append(
+                f"the target is PostgreSQL {target}, its twin plans as {self.cluster.major} does: install PostgreSQL {target} here for the same plans"
+            )
         try:
             self._admin = self.cluster.connect()
             self.started_s = time.monotonic() - began

@@ -33,14 +33,14 @@ class Workbench:
 
     def __init__(self, cluster: Cluster, owner_name: str, notes: list[str], joint: candidates.Joint) -> None:
         self._admin = cluster.connect()
-        self._open = lambda: cluster.connect(owner_name)
-        self._owner = self._open()
+        self._owner = cluster.connect(owner_name)
+        self._cluster, self._owner_name = cluster, owner_name
         self._data, self._notes, self._joint = cluster.folder / "data", notes, joint
         self._all: dict[int, bool] = {}  # oid → shown now
 
     def create(self, ddl: Iterable[str]) -> list[Hidden]:
         """Create what-if indexes while their tables are empty, or find the indexes that are to be dropped."""
-        with self._open() as connection:
+        with self._cluster.connect(self._owner_name) as connection:
             return [self._one(connection, statement) for statement in ddl]
 
     def close(self) -> None:

@@ -69,9 +69,7 @@ def restore(admin: psycopg.Connection[Any], stats: Sequence[Row], failed: Failed
 
 def restore_relations(admin: psycopg.Connection[Any], relations: Sequence[Row], failed: Failed) -> None:
     """Write ``relpages``, ``reltuples`` and ``relallvisible`` of these relations (keys: bare_schema, bare_name, relpages, reltuples, relallvisible)."""
-    query = (
-        "UPDATE pg_class c SET relpages = %s, reltuples = %s::real, relallvisible = %s FROM pg_namespace n WHERE n.oid = c.relnamespace AND n.nspname = %s AND c.relname = %s"
-    )
+    query = "UPDATE pg_class c SET relpages = %s, reltuples = %s::real, relallvisible = %s FROM pg_namespace n WHERE n.oid = c.relnamespace AND n.nspname = %s AND c.relname = %s"
     rows = [(item["relpages"], item["reltuples"], item.get("relallvisible") or 0, item["bare_schema"], item["bare_name"]) for item in relations]
     _execute(admin, [(item[-1], query, item) for item in rows], failed)
 
@@ -119,11 +117,15 @@ def _by_row(row: Row, attribute: tuple[Any, ...]) -> Statement:
         slots.append((6, _FLOAT8_LESS, 0, f"{{{row.get('range_empty_frac') or 0}}}", (row["range_length_histogram"], 701)))
     if is_range and row.get("range_bounds_histogram") is not None:
         slots.append((7, 0, 0, None, (row["range_bounds_histogram"], type_oid)))
-    names, holders = ["starelid", "staattnum", "stainherit", "stanullfrac", "stawidth", "stadistinct"], ["%s", "%s", "%s::bool", "%s::real", "%s::int", "%s::real"]
+    names, holders = (
+        ["starelid", "staattnum", "stainherit", "stanullfrac", "stawidth", "stadistinct"],
+        ["%s", "%s", "%s::bool", "%s::real", "%s::int", "%s::real"],
+    )
     values: list[Any] = [oid, number, row["inherited"], row["null_frac"], row["avg_width"], row["n_distinct"]]
     for place in range(1, _SLOTS_MAX + 1):
         kind, operator, collated, numbers, array = slots[place - 1] if place <= len(slots) else (0, 0, 0, None, None)
         names += [f"{name}{place}" for name in ("stakind", "staop", "stacoll", "stanumbers", "stavalues")]
         holders += ["%s", "%s::oid", "%s::oid", "%s::real[]", "array_in(%s::cstring, %s::oid, -1)" if array else "NULL"]
         values += [kind, operator, collated, numbers, *(array or ())]
-    return f"{row['relname']}.{row['attname']}", f"INSERT INTO pg_statistic ({', '.join(names)}) VALUES ({', '.join(holders)})", tuple(values)
+    query = f"INSERT INTO pg_statistic ({', '.join(names)}) VALUES ({', '.join(holders)})"  # noqa: S608 - our own names only
+    return f"{row['relname']}.{row['attname']}", query, tuple(values)
