@@ -124,7 +124,7 @@ class Workload(Word):
     ca_file: str = ""
     tls: Tls = Tls()
     http: HttpVersion = "1.1"
-    cookies: bool = True  # kept by each user for one iteration
+    cookies: Literal["iteration", "user", "off"] = "iteration"  # how long a user keeps them
     cpu: int | None = None  # core the engine is pinned to; None: not pinned
     cpus: tuple[int, ...] = ()  # cores of several worker processes, in turn
     workers: int = Field(default=1, ge=1, le=256)  # processes

@@ -1,95 +1,173 @@
-"""One keep-alive connection of the load engine: one request at a time, each ending in exactly one class."""
+"""One keep-alive connection of the load engine: one call at a time, each answered or failed exactly once."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from perfloop.load.engines.requests import Template
-from perfloop.load.engines.response import ProtocolError, ResponseReader
+from perfloop.load.engines.heads import Head, Heads
+from perfloop.load.engines.response import RESPONSE_MAX_BYTES, ProtocolError, ResponseReader
 
 if TYPE_CHECKING:
-    from perfloop.load.engines.sender import Sender
+    from perfloop.load.engines.calls import Call
+    from perfloop.load.engines.pool import Pool
+
+#: All connections of the process read into this one buffer: what is in it is used up before the next read.
+BUFFER = bytearray(256 * 2**10)
+VIEW = memoryview(BUFFER)
+_find = BUFFER.find
+HEADS = Heads()
+_known = HEADS.get
 
 
-class Request:
-    """One request from its arrival to its end; ``done`` makes sure that it ends once."""
+class Connection(asyncio.BufferedProtocol):
+    """Writes the bytes of a call, reads its response, and hands it back. ``bound`` is a call that this connection is being opened for."""
 
-    __slots__ = ("connection", "done", "intended_s", "retried", "step", "template")
+    __slots__ = ("_chunks", "_fresh", "_head", "_need", "_pool", "_reader", "_write", "bound", "call", "dead", "size_bytes", "transport", "used")
 
-    def __init__(self, intended_s: float, step: int, template: Template) -> None:
-        self.intended_s, self.step, self.template = intended_s, step, template
-        self.done = self.retried = False
-        self.connection: Connection | None = None
-
-
-class Connection(ResponseReader, asyncio.Protocol):
-    """The protocol object: writes a request, reads its response, and goes back to the pool."""
-
-    def __init__(self, sender: Sender, bound: Request | None) -> None:
-        super().__init__()
-        self._sender = sender
-        self._request: Request | None = None
-        self._used = False
-        self.bound = bound  # the request that this connection was opened for, when it must not go on another
+    def __init__(self, pool: Pool, bound: Call | None) -> None:
+        self._pool, self.bound = pool, bound
+        self.call: Call | None = None
         self.transport: asyncio.Transport | None = None
+        self._fresh = False  # nothing of the response is there yet, and it may be a plain one
+        self.used = False
+        self.dead = False
+        self.size_bytes = 0  # of the response so far
+        self._reader: ResponseReader | None = None
+        self._head: Head | None = None
+        self._need = 0  # bytes of the body still to come behind a plain head
+        self._chunks: list[bytes] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is open, TLS included."""
         self.transport = cast(asyncio.Transport, transport)
-        self._sender.opened(self)
+        self._write: Any = self.transport.write
+        if self.dead:
+            self.transport.abort()
+        else:
+            self._pool.opened(self)
 
-    def send(self, request: Request) -> None:
-        """Writes one request; the connection must be idle."""
-        assert self.transport is not None
-        assert self._request is None
-        self._request = request
-        request.connection = self
-        self.begin(request.template.head)
-        self.transport.write(request.template.payload)
+    def send(self, call: Call) -> None:
+        """Writes one call; the connection must be idle."""
+        self.call = call
+        call.connection = self
+        self.size_bytes = 0
+        self._fresh = not call.head
+        self._write(call.payload)
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes of a response, or of nothing that was asked for: then the connection is of no use any more."""
-        request = self._request
-        if request is None:
-            self.abort()
-            return
-        try:
-            if self.feed(data):
-                self._answered(request)
-        except ProtocolError as error:
-            self._request = None
-            self._sender.failed(request, "protocol", str(error), self.size_bytes)
-            self.abort()
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        return VIEW
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes of a response. The short way is a whole response behind a head that was seen before."""
+        if self._fresh:
+            end = _find(b"\r\n\r\n", 0, nbytes)
+            if end > 0:
+                head = _known(bytes(VIEW[:end]))
+                if head is not None and nbytes - end == head.rest:
+                    self._fresh = False
+                    self.used = True
+                    call, self.call = self.call, None
+                    call.answered(self, head, nbytes, end + 4)  # type: ignore[union-attr]
+                    return
+        self._read(nbytes)
+
+    def take_body(self, size: int, body_at: int) -> bytes:
+        """The body of the response that was just handed over: from the buffer, or as it was collected."""
+        return bytes(VIEW[body_at:size]) if body_at >= 0 else b"".join(self._chunks or ())
+
+    def eof_received(self) -> bool:
+        """The peer closed its side, so we close."""
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer closed, or we did."""
-        request, self._request = self._request, None
-        self._sender.lost(self)
-        if request is not None and not request.done:
-            self._unanswered(request, exc)
-        self._sender.refill()
-
-    def _unanswered(self, request: Request, exc: Exception | None) -> None:
-        if exc is None and self.complete_at_eof():
-            self._sender.answered(request, self.error_class(), self.status, self.size_bytes)
-        elif self._used and not self.size_bytes and request.template.idempotent and not request.retried:
-            self._sender.retry(request)
-        else:
-            detail = str(exc) if exc else f"closed by the peer after {self.size_bytes} bytes of the response"
-            self._sender.failed(request, "reset", detail, self.size_bytes)
+        self.dead = True
+        call, self.call = self.call, None
+        self._pool.lost(self)
+        if call is not None:
+            self._unanswered(call, exc)
 
     def abort(self) -> None:
         """Closes at once; what is in flight is nobody's any more."""
-        self.keep_alive = False
+        self.dead = True
+        self.call = None
         if self.transport is not None:
             self.transport.abort()
 
-    def _answered(self, request: Request) -> None:
-        self._request = None
-        self._used = True
-        self._sender.answered(request, self.error_class(), self.status, self.size_bytes)
-        if self.keep_alive and self.transport is not None and not self.transport.is_closing():
-            self._sender.release(self)
-        else:
+    def _read(self, nbytes: int) -> None:
+        call = self.call
+        if call is None:  # bytes of nothing that was asked for
             self.abort()
+            return
+        data = bytes(VIEW[:nbytes])
+        self.size_bytes += nbytes
+        try:
+            if self._fresh and self._begin(call, data):
+                return
+            if self._head is not None:
+                self._more(call, data)
+            else:
+                self._parse(call, data)
+        except ProtocolError as error:
+            self.call = None
+            call.failed("protocol", str(error), self.size_bytes)
+            self.abort()
+
+    def _begin(self, call: Call, data: bytes) -> bool:
+        """The first bytes of a response: True where its head is plain and all is taken care of."""
+        self._fresh = False
+        self._head = self._reader = None
+        self._chunks = [] if call.keep else None
+        end = data.find(b"\r\n\r\n")
+        head = HEADS.read(data[:end]) if end > 0 else None
+        if head is None:
+            return False
+        self._head, self._need = head, head.rest - 4
+        self._more(call, data[end + 4 :])
+        return True
+
+    def _more(self, call: Call, data: bytes) -> None:
+        assert self._head is not None
+        if self.size_bytes > RESPONSE_MAX_BYTES:
+            raise ProtocolError(f"the response is longer than {RESPONSE_MAX_BYTES} bytes")
+        self._need -= len(data)
+        if self._chunks is not None:
+            self._chunks.append(data if self._need >= 0 else data[: self._need])
+        if self._need > 0:
+            return
+        head, self._head = self._head, None
+        if self._need < 0:  # a sound response with something behind it that nobody asked for
+            head = Head(head.raw, head.status, -1, False)
+        self._complete(call, head)
+
+    def _parse(self, call: Call, data: bytes) -> None:
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = ResponseReader()
+            reader.begin(call.head, call.keep)
+        if reader.feed(data):
+            self._parsed(call, reader)
+
+    def _parsed(self, call: Call, reader: ResponseReader) -> None:
+        self._reader = None
+        self._chunks = [bytes(reader.body)] if reader.keep else None
+        self._complete(call, reader.as_head())
+
+    def _complete(self, call: Call, head: Head) -> None:
+        self.used = True
+        self.call = None
+        self._fresh = False
+        call.answered(self, head, self.size_bytes, -1)
+
+    def _unanswered(self, call: Call, exc: Exception | None) -> None:
+        reader = self._reader
+        if exc is None and reader is not None and reader.complete_at_eof():
+            reader.keep_alive = False
+            self._parsed(call, reader)
+        elif self.used and not self.size_bytes and call.idempotent and not call.retried:
+            call.retried = True
+            self._pool.retry(call)
+        else:
+            call.failed("reset", str(exc) if exc else f"closed by the peer after {self.size_bytes} bytes of the response", self.size_bytes)

@@ -25,7 +25,7 @@ from perfloop.errors import CannotMeasure, UsageError
 from perfloop.load.engines.base import End, Second
 from perfloop.load.engines.requests import build_templates, parse_origin
 from perfloop.model.journey import Workload
-from perfloop.model.run import HistogramData, StepSamples
+from perfloop.model.run import CheckSamples, HistogramData, JourneySamples, StepSamples
 
 ID = "http"
 WORKER = "perfloop.load.engines.http_worker"
@@ -61,10 +61,8 @@ def run(workload: Workload) -> Generator[Second, None, End]:
 
 
 def _check(workload: Workload) -> None:
-    if workload.script or workload.journeys or workload.closed or workload.stages or workload.replay or workload.ramp_up_s:
-        raise UsageError("the http engine sends open load of single steps at one rate only so far")
     origin = parse_origin(workload.base_url)
-    for step in workload.steps:
+    for step in (step for journey in workload.all_journeys for step in journey.steps):
         build_templates(origin, step.method, step.paths, (*workload.headers, *step.headers), step.body)
     if workload.ca_file and not Path(workload.ca_file).is_file():
         raise UsageError(f"the CA file {workload.ca_file} does not exist", fix="give the path of certificates in PEM form as target.ca_file")
@@ -101,12 +99,22 @@ def _follow(child: subprocess.Popen[bytes], workload: Workload, complaints: IO[b
             case "started":
                 started_at = message["at"]
             case "second":
-                yield Second(message["elapsed_s"], tuple(StepSamples.model_validate(step) for step in message["steps"]))
+                yield _second(message)
             case "end":
                 return _ended(started_at, message)
             case "failed":
                 raise CannotMeasure(message["what"], why=message["why"], fix=message["fix"])
     raise _died(child, complaints)
+
+
+def _second(message: dict[str, Any]) -> Second:
+    return Second(
+        message["elapsed_s"],
+        tuple(StepSamples.model_validate(step) for step in message["steps"]),
+        tuple(JourneySamples.model_validate(journey) for journey in message["journeys"]),
+        tuple(CheckSamples.model_validate(check) for check in message["checks"]),
+        message["users"],
+    )
 
 
 def _ended(started_at: float, message: dict[str, Any]) -> End:

@@ -1,7 +1,8 @@
-"""The HTTP/1.1 load engine's own process: one workload as a line of JSON on stdin, results as lines of JSON on stdout.
+"""The HTTP load engine's own process: one workload as a line of JSON on stdin, results as lines of JSON on stdout.
 
-Lines out: ``started``, one ``second`` each second, then ``end``; or ``failed`` with what, why and fix. When stdin closes, the
-parent is gone and so is this process, whatever it was doing. It is started by ``perfloop.load.engines.http``, not by hand.
+Lines out: ``ready`` (where asked to wait for ``go``), ``started``, one ``second`` each second, then ``end``; or ``failed`` with what, why and
+fix; for a hook only ``hook``. When stdin closes, the parent is gone and so is this process, whatever it was doing. SIGTERM ends the load and
+keeps what was measured. It is started by ``perfloop.load.engines.http``, not by hand.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ import asyncio
 import gc
 import json
 import os
-import resource
-import socket
-import ssl
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -21,17 +20,20 @@ from typing import Any
 import uvloop
 
 from perfloop.errors import PerfloopError
+from perfloop.load.engines.building import build, build_world
+from perfloop.load.engines.pool import OursError
 from perfloop.load.engines.recorder import Recorder
-from perfloop.load.engines.requests import Origin, build_templates, parse_origin
-from perfloop.load.engines.schedule import arrival_times, step_choices
-from perfloop.load.engines.sender import OursError, Route, Sender
+from perfloop.load.engines.room import make_room
+from perfloop.load.engines.scripts import hook, load_script
+from perfloop.load.engines.sending import Sending
+from perfloop.load.engines.users import Program, User
 
-WORKLOAD_MAX_BYTES = 64 * 2**20
+WORKLOAD_MAX_BYTES = 512 * 2**20
 TICK_S = 0.02
 LEAD_S = 0.05  # between the last preparation and the first possible arrival
 GRACE_S = 5.0  # after the last timeout, before we stop waiting for our own bookkeeping
-FILES_SPARE = 64
-REALTIME_RATE_MAX_PER_S = 5_000  # about a tenth of a core
+HOOK_MAX_S = 300.0
+STOPPED = "ended by perfloop stop"
 
 
 class Output:
@@ -62,13 +64,15 @@ def main() -> int:
     """Reads the workload, sends the load, writes what came back; 0 when it ran, 3 when it could not."""
     output = Output()
     try:
-        workload = json.loads(sys.stdin.buffer.readline(WORKLOAD_MAX_BYTES))
-        _prepare(workload)
-        uvloop.run(_window(workload, output))
+        plan = json.loads(sys.stdin.buffer.readline(WORKLOAD_MAX_BYTES))
+        make_room(plan)
+        uvloop.run(_hook(plan, output) if plan.get("hook") else _window(plan, output))
     except PerfloopError as error:
         output.line({"type": "failed", "what": error.what, "why": error.why, "fix": error.fix})
     except OursError as error:
         output.line({"type": "failed", "what": "the load generator cannot go on", "why": str(error), "fix": error.fix})
+    except MemoryError:
+        output.line({"type": "failed", "what": "the load generator cannot go on", "why": "the machine is out of memory", "fix": "lower the users or the rate"})
     else:
         output.finish()
         return 0
@@ -76,92 +80,94 @@ def main() -> int:
     return 3
 
 
-def _prepare(workload: dict[str, Any]) -> None:
-    """Own core, open files, and no pauses of ours: what would make the generator late."""
-    if workload["cpu"] is not None and hasattr(os, "sched_setaffinity"):
-        try:
-            os.sched_setaffinity(0, {workload["cpu"]})
-        except OSError as error:
-            raise OursError(f"cannot run on core {workload['cpu']}: {error}", "choose a core that this process may use (taskset -p)") from error
-    _hurry(workload["rate_per_s"])
-    wanted = workload["connections_max"] + FILES_SPARE
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-
-
-def _hurry(rate_per_s: float) -> None:
-    """Asks not to wait behind other processes, where that is permitted; refused, the lateness that is recorded tells.
-
-    Beside a busy process on its core a generator of normal or raised priority starts requests up to 4 ms late, a real-time one none above 0.8 ms.
-    At high rates it could keep the core from everybody else, so there only the priority is raised.
-    """
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
-    if hasattr(os, "sched_setscheduler") and rate_per_s <= REALTIME_RATE_MAX_PER_S:
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-
-
-def _route(origin: Origin, ca_file: str) -> Route:
-    try:
-        found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise OursError(f"{origin.host} cannot be resolved: {error}", "check the host in the URL") from error
-    # IPv4 first: a service that listens on one family only is most often there, and a refusal costs a try for each connection
-    addresses = dict.fromkeys((str(a[4][0]), int(a[4][1])) for a in sorted(found, key=lambda a: a[0] != socket.AF_INET))
-    if not origin.tls:
-        return Route(tuple(addresses), None, "")
-    try:
-        context = ssl.create_default_context(cafile=ca_file or None)
-    except (OSError, ssl.SSLError) as error:
-        raise OursError(f"the CA file {ca_file} cannot be used: {error}", "give certificates in PEM form as target.ca_file") from error
-    context.set_alpn_protocols(["http/1.1"])
-    return Route(tuple(addresses), context, origin.host)
-
-
-async def _window(workload: dict[str, Any], output: Output) -> None:
-    origin = parse_origin(workload["base_url"])
-    steps, duration_s = workload["steps"], workload["duration_s"]
-    templates = [build_templates(origin, s["method"], s["paths"], (*workload["headers"], *s["headers"]), s["body"]) for s in steps]
-    recorder = Recorder([s["name"] for s in steps], duration_s)
-    sender = Sender(_route(origin, workload["ca_file"]), templates, recorder, workload["timeout_s"], workload["connections_max"], workload["error_rate_stop"])
-    asyncio.get_running_loop().add_reader(0, _parent_gone)
+async def _window(plan: dict[str, Any], output: Output) -> None:
+    recorder = Recorder(plan["duration_s"])
+    sending, source = build(plan, recorder)
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-    start_s = time.monotonic() + LEAD_S
-    output.line({"type": "started", "at": time.time() + LEAD_S})
-    sender.begin(
-        start_s,
-        arrival_times(workload["rate_per_s"], duration_s, workload["arrival"], workload["seed"]),
-        step_choices([s["weight"] for s in steps], workload["seed"]),
-    )
-    worked_s = time.process_time()
+    gc.set_threshold(20_000, 50, 100)
+    starts_at_s = _agreed_start(plan, output)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(0, _parent_gone)
+    loop.add_signal_handler(signal.SIGTERM, lambda: sending.stop(time.monotonic(), STOPPED))
+    start_s = time.monotonic() + (starts_at_s - time.time())
+    output.line({"type": "started", "at": starts_at_s})
+    worked_s, began_s = time.process_time(), time.monotonic()
+    sending.begin(source, start_s, start_s + plan["duration_s"])
     try:
-        await _run(sender, recorder, output, start_s, duration_s, workload["timeout_s"])
+        await _run(sending, recorder, output, plan["timeout_s"])
     finally:
-        sender.close()
-    output.line(recorder.second(time.monotonic() - start_s))
-    output.line(recorder.end(sender.ended_at_s - start_s, sender.stopped_early, (time.process_time() - worked_s) / (time.monotonic() - start_s + LEAD_S)))
+        sending.close()
+    output.line(recorder.second(time.monotonic() - start_s, source.users))
+    duration_s = max(0.0, sending.ended_at_s - start_s)
+    output.line(recorder.end(duration_s, sending.stopped_early, (time.process_time() - worked_s) / max(1e-9, time.monotonic() - began_s)))
 
 
-async def _run(sender: Sender, recorder: Recorder, output: Output, start_s: float, duration_s: float, timeout_s: float) -> None:
-    next_line_s = start_s + 1.0
-    last_s = start_s + duration_s + timeout_s + GRACE_S
-    while not sender.finished:
+def _agreed_start(plan: dict[str, Any], output: Output) -> float:
+    """Seconds since the epoch: what the plan says, what the parent says when all of its workers are ready, or very soon."""
+    if plan["start_at_s"]:
+        return float(plan["start_at_s"])
+    if plan.get("wait_for_go"):
+        output.line({"type": "ready"})
+        output.finish()
+        said = sys.stdin.buffer.readline()
+        os.set_blocking(1, False)
+        return float(said or 0) or time.time() + LEAD_S
+    return time.time() + LEAD_S
+
+
+async def _run(sending: Sending, recorder: Recorder, output: Output, timeout_s: float) -> None:
+    next_line_s = sending.start_s + 1.0
+    while not sending.finished:
         await asyncio.sleep(TICK_S)
         now_s = time.monotonic()
-        sender.tick(now_s, start_s + duration_s)
-        if sender.broken:
-            raise sender.broken
+        sending.tick(now_s)
+        if sending.broken:
+            raise sending.broken
         if now_s >= next_line_s:
-            output.line(recorder.second(now_s - start_s))
+            output.line(recorder.second(now_s - sending.start_s, sending.source.users))
             next_line_s = max(next_line_s + 1.0, now_s)
         output.push()
-        if now_s > last_s:
+        if not sending.on and now_s > sending.ended_at_s + timeout_s + GRACE_S:
             raise OursError("requests did not end in time", "lower the rate: this machine cannot keep up with it")
+
+
+async def _hook(plan: dict[str, Any], output: Output) -> None:
+    """Runs ``setup`` or ``teardown`` of a file of journeys, as one user; nothing of it is counted."""
+    recorder = Recorder(HOOK_MAX_S)
+    world, _ = build_world(plan, recorder)
+    asyncio.get_running_loop().add_reader(0, _parent_gone)
+    function = hook(load_script(plan["script"]), plan["hook"])
+    told: dict[str, Any] = {"type": "hook", "data": ""}
+    if function is not None:
+        done = asyncio.get_running_loop().create_future()
+
+        async def once(user: User) -> None:
+            value = await function(user)
+            told["data"] = "" if value is None else json.dumps(value)
+
+        program = Program(plan["hook"], once, recorder.journey(plan["hook"]))
+        world.programs = (program,)
+        world.next = lambda user, now_s: done.set_result(user.error)  # type: ignore[method-assign]
+        user = User(world, 0)
+        user.begin(time.monotonic(), program)
+        try:
+            async with asyncio.timeout(HOOK_MAX_S):
+                await _until(done, world.sending, user)
+        except TimeoutError:
+            raise OursError(f"{plan['hook']} took longer than {HOOK_MAX_S:.0f} s", "make it do less") from None
+        finally:
+            user.stop()
+            world.sending.close()
+        if errors := dict(recorder.journey(plan["hook"]).errors):
+            raise OursError(f"{plan['hook']} of the journeys failed: {recorder.first_errors or errors}", "correct it")
+    output.line(told)
+
+
+async def _until(done: asyncio.Future[Any], sending: Sending, user: User) -> None:
+    while not done.done():
+        await asyncio.wait((done,), timeout=TICK_S)
+        sending.expire((user,), time.monotonic())
 
 
 def _parent_gone() -> None:

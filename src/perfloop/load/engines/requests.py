@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
@@ -59,23 +59,37 @@ def parse_origin(base_url: str) -> Origin:
     return Origin(tls, parts.hostname, port or (443 if tls else 80), parts.path.rstrip("/"))
 
 
-def build_templates(origin: Origin, method: str, paths: Sequence[str], headers: Sequence[tuple[str, str]], body: str) -> tuple[Template, ...]:
+def build_templates(origin: Origin, method: str, paths: Sequence[str], headers: Sequence[tuple[str, str]], body: str | bytes) -> tuple[Template, ...]:
     """The bytes of every concrete path of a step; ``UsageError`` names a header or path that cannot be sent.
 
     Headers given replace the defaults of the same name; a body gets its Content-Length, and is JSON where no type is given.
     """
+    content = body if isinstance(body, bytes) else body.encode()
+    head = build_head(origin, method, headers, content)
+    return tuple(
+        Template(f"{method} {quote_path(origin, path)} HTTP/1.1\r\n".encode("latin-1") + head + content, method == "HEAD", method in IDEMPOTENT)
+        for path in paths
+    )
+
+
+def build_head(origin: Origin, method: str, headers: Iterable[tuple[str, str]], content: bytes) -> bytes:
+    """The header lines and the blank line behind them; ``UsageError`` names what cannot be sent."""
+    return fields_of(origin, method, headers, bool(content)) + (
+        b"Content-Length: %d\r\n\r\n" % len(content) if content or method in ("POST", "PUT", "PATCH") else b"\r\n"
+    )
+
+
+def fields_of(origin: Origin, method: str, headers: Iterable[tuple[str, str]], has_body: bool) -> bytes:
+    """The header lines that do not depend on the body's length."""
     if not method or not set(method) <= _TOKEN:
         raise UsageError(f"{method!r} is not an HTTP method", fix="use GET, HEAD, POST, PUT, PATCH or DELETE")
-    content = body.encode()
     fields = {
         "host": ("Host", origin.authority),
         "user-agent": ("User-Agent", "perfloop"),
         "accept": ("Accept", "*/*"),
         "accept-encoding": ("Accept-Encoding", "gzip"),
     }
-    if content or method in ("POST", "PUT", "PATCH"):
-        fields["content-length"] = ("Content-Length", str(len(content)))
-    if content:
+    if has_body:
         fields["content-type"] = ("Content-Type", "application/json")
     for name, value in headers:
         if not name or not set(name) <= _TOKEN or any(c in value for c in "\r\n\0"):
@@ -87,14 +101,11 @@ def build_templates(origin: Origin, method: str, paths: Sequence[str], headers: 
         if name.lower() in ("content-length", "transfer-encoding", "connection"):
             raise UsageError(f"the header {name} cannot be set", why="the load engine sets it itself", fix="remove it from the configuration")
         fields[name.lower()] = (name, value)
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.values()) + "\r\n"
-    return tuple(
-        Template(f"{method} {_path(origin, path)} HTTP/1.1\r\n{head}".encode("latin-1", "replace") + content, method == "HEAD", method in IDEMPOTENT)
-        for path in paths
-    )
+    return "".join(f"{name}: {value}\r\n" for name, value in fields.values()).encode("latin-1", "replace")
 
 
-def _path(origin: Origin, path: str) -> str:
+def quote_path(origin: Origin, path: str) -> str:
+    """A path as it is sent, behind the origin's prefix; ``UsageError`` where it is none."""
     if not path.startswith("/"):
         raise UsageError(f"the path {_shown(path)} does not start with /", fix="write paths as /orders/1?page=2")
     return quote((origin.prefix + path).split("#", 1)[0], safe=_SAFE.replace("#", "").replace('"', "").replace("<", "").replace(">", ""))

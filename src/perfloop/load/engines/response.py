@@ -6,6 +6,8 @@ import re
 
 import httptools
 
+from perfloop.load.engines.heads import Head, class_of
+
 HEAD_MAX_BYTES = 64 * 2**10
 RESPONSE_MAX_BYTES = 64 * 2**20  # an endless body ends here, or at the timeout
 _FRAMED = re.compile(rb"\n(?:content-length[ \t]*:|transfer-encoding[ \t]*:[^\r\n]*chunked)", re.IGNORECASE)
@@ -16,7 +18,7 @@ class ProtocolError(Exception):
 
 
 class ResponseReader:
-    """Reads the response of one request at a time. Bodies are counted, not kept, and not decompressed.
+    """Reads the response of one request at a time. Bodies are counted, kept where ``keep`` says so, and not decompressed.
 
     ``begin`` before each request, ``feed`` for what arrives (True when complete), ``complete_at_eof`` when the peer closed.
     """
@@ -25,9 +27,10 @@ class ResponseReader:
         self.begin(False)
         self._new_parser()
 
-    def begin(self, head: bool) -> None:
+    def begin(self, head: bool, keep: bool = False) -> None:
         """Expects the response of the next request; a HEAD request's has no body whatever its headers say."""
-        self.head = head
+        self.head, self.keep = head, keep
+        self.body = bytearray()
         self.status = 0
         self.size_bytes = 0
         self.complete = False
@@ -64,9 +67,16 @@ class ResponseReader:
 
     def error_class(self) -> str:
         """The class of a complete response: empty when it is a success (1xx to 3xx), else ``status_4xx``, ``status_5xx`` or ``protocol``."""
-        if 100 <= self.status < 400:
-            return ""
-        return {4: "status_4xx", 5: "status_5xx"}.get(self.status // 100, "protocol")
+        return class_of(self.status)
+
+    def as_head(self) -> Head:
+        """Status and headers of a complete response; trailers, which no client waits for, are left out."""
+        return Head(bytes(self._raw_head).split(b"\r\n\r\n", 1)[0], self.status, -1, self.keep_alive)
+
+    def on_body(self, data: bytes) -> None:
+        """Called by the parser, chunk by chunk."""
+        if self.keep and not self.complete:
+            self.body += data
 
     def on_message_begin(self) -> None:
         """Called by the parser; a second message behind the answer belongs to no request."""

@@ -1,9 +1,10 @@
-"""One timer for all arrivals, precise to tens of microseconds where the system has timerfd (Linux)."""
+"""One timer for everything that is due, precise to tens of microseconds where the system has timerfd (Linux)."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import heapq
 import os
 import sys
 import time
@@ -11,41 +12,52 @@ from collections.abc import Callable
 
 _CLOCK_MONOTONIC, _ABSOLUTE = 1, 1
 _NONBLOCK_CLOEXEC = 0o4000 | 0o2000000
+BATCH_MAX = 64  # due entries taken up at once when behind, before answers are read again
+SLACK_S = 20e-6  # what is due within the time that waking up takes is one wake-up
 
 
 class _Spec(ctypes.Structure):
     _fields_ = (("interval_s", ctypes.c_long), ("interval_ns", ctypes.c_long), ("value_s", ctypes.c_long), ("value_ns", ctypes.c_long))
 
 
-class ArrivalTimer:
-    """Calls back once at an absolute time of ``time.monotonic()``; armed again for each next time.
+class Clock:
+    """Calls back at absolute times of ``time.monotonic()``, in their order; each callback gets the time it was due.
 
     An event loop's own timers count whole milliseconds, which would be most of a fast service's latency; timerfd is a file
     that becomes readable at the nanosecond. Elsewhere the loop's timer is used, and the lateness that is recorded tells.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-        self._loop, self._callback = loop, callback
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._due: list[tuple[float, int, Callable[[float], None]]] = []
+        self._count = 0
+        self._armed_s = float("inf")
         self._fd = -1
         self._spec = _Spec(0, 0, 0, 0)
         self._handle: asyncio.TimerHandle | None = None
         if sys.platform == "linux":
-            self._libc = ctypes.CDLL(None)
-            self._fd = self._libc.timerfd_create(_CLOCK_MONOTONIC, _NONBLOCK_CLOEXEC)
+            libc = ctypes.CDLL(None)
+            self._fd = libc.timerfd_create(_CLOCK_MONOTONIC, _NONBLOCK_CLOEXEC)
             if self._fd >= 0:
+                self._set = libc.timerfd_settime
+                self._set.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+                self._address = ctypes.addressof(self._spec)
                 loop.add_reader(self._fd, self._fire)
 
-    def arm(self, at_s: float) -> None:
-        """Calls back at ``at_s``; at once where that is past."""
-        if self._fd >= 0:
-            seconds = int(at_s)
-            self._spec.value_s, self._spec.value_ns = seconds, max(1, int((at_s - seconds) * 1e9))
-            self._libc.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(self._spec), None)
-        else:
-            self._handle = self._loop.call_later(max(0.0, at_s - time.monotonic()), self._callback)
+    def at(self, due_s: float, callback: Callable[[float], None]) -> None:
+        """Calls back at ``due_s``, as soon as possible where that is past."""
+        self._count += 1
+        heapq.heappush(self._due, (due_s, self._count, callback))
+        if due_s < self._armed_s:
+            self._arm(due_s)
+
+    def clear(self) -> None:
+        """Forgets all that is due."""
+        self._due.clear()
 
     def close(self) -> None:
         """No more calls; harmless when closed already."""
+        self.clear()
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
@@ -53,9 +65,24 @@ class ArrivalTimer:
         if self._handle:
             self._handle.cancel()
 
+    def _arm(self, due_s: float) -> None:
+        self._armed_s = due_s
+        if self._fd >= 0:
+            seconds = int(due_s)
+            self._spec.value_s, self._spec.value_ns = seconds, max(1, int((due_s - seconds) * 1e9))
+            self._set(self._fd, _ABSOLUTE, self._address, None)
+        else:
+            if self._handle:
+                self._handle.cancel()
+            self._handle = self._loop.call_later(max(0.0, due_s - time.monotonic()), self._fire)
+
     def _fire(self) -> None:
-        try:
-            os.read(self._fd, 8)
-        except BlockingIOError:  # armed anew since it became readable
-            return
-        self._callback()
+        due, now_s = self._due, time.monotonic()
+        self._armed_s = -1.0  # what is added now arms nothing: that is done once, below
+        for _ in range(BATCH_MAX):
+            if not due or due[0][0] > now_s:
+                break
+            due_s, _, callback = heapq.heappop(due)
+            callback(due_s)
+        # arming the timer anew also makes it unreadable; with nothing due it must not stay readable
+        self._arm(max(due[0][0], now_s + SLACK_S) if due else now_s + 3600.0)

@@ -9,6 +9,7 @@ from itertools import islice
 from urllib.parse import urlsplit
 
 from perfloop.errors import UsageError
+from perfloop.load.engines.labels import template
 from perfloop.model.journey import Journeys, Step
 
 STEPS_MAX = 20
@@ -16,7 +17,6 @@ PATHS_MAX = 500  # concrete paths kept of one step
 LINE_MAX = 16_384
 TEMPLATES_MAX = 10_000  # more different ones than this is noise, and is counted as such
 _LINE = re.compile(r'^\S+ \S+ .*?\[[^\]]{5,40}\] "(?P<method>[A-Z]{3,10}) (?P<target>\S+) HTTP/\d(?:\.\d)?" (?P<status>[1-5]\d\d) (?:\d+|-)(?: |$)')
-_IDENTIFIER = re.compile(r"\d+|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?=.*\d)[0-9a-fA-F]{16,64}")
 
 
 def journeys_from_log(lines: Iterable[str], limit: int) -> Journeys:
@@ -49,14 +49,6 @@ def journeys_from_log(lines: Iterable[str], limit: int) -> Journeys:
     kept = counts.most_common(STEPS_MAX)
     steps = tuple(Step(name=f"GET {name}", paths=tuple(paths[name]), weight=count) for name, count in kept)
     return Journeys(steps=steps, source=f"access log: {_account(seen, sum(count for _, count in kept))}")
-
-
-def template(path: str) -> str:
-    """A path with its numbers, UUIDs and long hex ids as ``{id}``, and its query by names only: ``/orders/{id}?page={page}``."""
-    parts = urlsplit(path)
-    shape = "/".join("{id}" if _IDENTIFIER.fullmatch(segment) else segment for segment in parts.path.split("/"))
-    names = sorted({pair.split("=", 1)[0] for pair in parts.query.split("&") if pair})
-    return shape + ("?" + "&".join(f"{name}={{{name}}}" for name in names) if names else "")
 
 
 def _count(path: str, counts: Counter[str], paths: dict[str, dict[str, None]], seen: Counter[str]) -> None:
