@@ -154,7 +154,9 @@ class _State:
     def _guess(self, good: float) -> float | None:
         """The rate where the p95 is expected to meet the SLO: p95 = floor + a / (ceiling − rate) through the two highest probes that kept up, else without a floor."""
         bound_s = self.slo.latency_p95_ms / 1000 if self.slo.latency_p95_ms else None
-        steady = sorted((p.rate_per_s, p.p95_s) for p in self.probes if p.p95_s and p.achieved_per_s >= ACHIEVED_MIN * p.rate_per_s and p.rate_per_s not in self.late)
+        steady = sorted(
+            (p.rate_per_s, p.p95_s) for p in self.probes if p.p95_s and p.achieved_per_s >= ACHIEVED_MIN * p.rate_per_s and p.rate_per_s not in self.late
+        )
         if bound_s is None or not steady:
             return self.ceiling_per_s
         ceiling = self.ceiling_per_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from perfloop.model.base import Estimate, Word
-from perfloop.model.run import HistogramData
+from perfloop.model.run import Window
 
 
 class LoadKind(StrEnum):
@@ -19,17 +19,6 @@ class LoadKind(StrEnum):
     SCALABILITY = "scalability"
     BASELINE = "baseline"
     REGRESSION = "regression"
-
-
-class Moment(Word):
-    """What came back in one stretch of a test, usually a second: ``at_s`` is its start, from the start of the test; ``latency`` holds successes."""
-
-    at_s: float
-    span_s: float = 1.0
-    sent: int = 0
-    ok: int = 0
-    errors: dict[str, int] = {}
-    latency: HistogramData = HistogramData()
 
 
 class Reading(Word):
@@ -95,7 +84,7 @@ class LoadTest(Word):
     measures: tuple[Measure, ...] = ()
     gave_way: tuple[str, ...] = ()  # stress: what broke first, most important first
     levels: tuple[Level, ...] = ()
-    moments: tuple[Moment, ...] = ()
+    windows: tuple[Window, ...] = ()  # each with its seconds
     readings: tuple[Reading, ...] = ()
     hooks: tuple[HookRun, ...] = ()
     shards: tuple[ShardReport, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
@@ -44,7 +45,7 @@ def trend(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -> T
     start, end = mean_y + slope * (min(x) - mean_x), mean_y + slope * (max(x) - mean_x)
     if square <= 1e-18 * max(1.0, mean_y * mean_y) * n:  # exactly on the line
         return Trend(slope, slope, slope, start, end, float(n))
-    follow = sum(a * b for a, b in zip(residuals, residuals[1:], strict=False)) / square
+    follow = sum(a * b for a, b in itertools.pairwise(residuals)) / square
     # the estimate of r is too low by about (1 + 4r)/n (Marriott and Pope 1954)
     follow = min(0.95, max(0.0, follow + (1 + 4 * follow) / n))
     effective = n * (1 - follow) / (1 + follow)

@@ -1,0 +1,1 @@
+"""What each kind of test answers, from windows that were measured; pure functions, one file a kind."""
