@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
-from perfloop.loop import engineer, knowing, opening, stored, undo
+from perfloop.loop import engineer, knowing, loadtest, opening, stored, undo
 from perfloop.loop.demo import run_demo
 from perfloop.model.change import Plan
 from perfloop.model.event import Event
@@ -21,6 +21,7 @@ from perfloop.model.requests import (
     ExplainRequest,
     ImproveRequest,
     InitRequest,
+    LoadRequest,
     LogRequest,
     PlanRequest,
     ReportRequest,
@@ -51,6 +52,12 @@ def apply(request: ApplyRequest, cwd: Path | None = None) -> Generator[Event, No
     )
     session = opening.open_session(asked, "improve", cwd)
     return (yield from opening.run(session, engineer.apply(session, plan_), ""))
+
+
+def load(request: LoadRequest, cwd: Path | None = None) -> Generator[Event, None, RunResult]:
+    """One performance test of a kind, with its own answer."""
+    session = opening.open_load(request, cwd)
+    return (yield from opening.run(session, loadtest.load(session, request), request.output_dir))
 
 
 def demo(request: DemoRequest, cwd: Path | None = None) -> Generator[Event, None, RunResult]:

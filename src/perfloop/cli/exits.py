@@ -31,4 +31,6 @@ def of_verdict(verdict: Verdict, strict: bool = False) -> int:
 
 def _inconclusive(result: RunResult) -> bool:
     verdicts = (tried.verdict for tried in result.tried if tried.verdict is not None)
+    if result.load_test is not None and result.load_test.ok is None:
+        return True
     return any(check.ok is None for check in result.slo_checks) or any(v.status == VerdictStatus.INCONCLUSIVE for v in verdicts)

@@ -143,6 +143,18 @@ def fd_count(pid: int) -> int:
         return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
 
 
+def socket_count(pid: int) -> int:
+    """Open sockets of a process; CannotMeasure where it is gone or another user's."""
+    count = 0
+    with _process(pid, "the open files"):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            try:
+                count += os.readlink(entry.path).startswith("socket:")  # noqa: PTH115 -- read every second
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # closed meanwhile
+    return count
+
+
 def fd_limit(pid: int) -> int | None:
     """How many file descriptors it may open (soft limit); None where unlimited."""
     with _process(pid, "the limits"):

@@ -76,10 +76,14 @@ class Meter:
         )
 
     def window(self, label: str, rate_per_s: float, duration_s: float, seed: int = 1, timeout_s: float | None = None) -> Generator[Event, None, Window]:
-        """One window. ``CannotMeasure`` where the service died during it."""
+        """One window of open load at this rate. ``CannotMeasure`` where the service died during it."""
+        return (yield from self.sent(label, self.workload(rate_per_s, duration_s, seed).with_(timeout_s=timeout_s or self.config.measure.timeout_s)))
+
+    def sent(self, label: str, workload: Workload) -> Generator[Event, None, Window]:
+        """One window of this workload. ``CannotMeasure`` where the service died during it."""
         pids = self.pids
         before, stolen, started = cpu_seconds(pids), steal_seconds(), time.monotonic()
-        load = run_window(self.workload(rate_per_s, duration_s, seed).with_(timeout_s=timeout_s or self.config.measure.timeout_s), label)
+        load = run_window(workload, label)
         try:
             while True:
                 try:

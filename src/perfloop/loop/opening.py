@@ -19,7 +19,7 @@ from perfloop.loop.recover import recover, warn_others
 from perfloop.model.base import utc_now
 from perfloop.model.config import Config
 from perfloop.model.event import Event, Told
-from perfloop.model.requests import CheckRequest, ImproveRequest
+from perfloop.model.requests import CheckRequest, ImproveRequest, LoadRequest
 from perfloop.model.result import RunResult
 from perfloop.model.target import Environment, Target
 from perfloop.store.audit import AuditLog
@@ -30,7 +30,7 @@ from perfloop.store.runs import RunStore
 DISK_FREE_MIN_BYTES = 32 * 2**20
 
 
-def open_session(request: CheckRequest, kind: Literal["improve", "check"], cwd: Path | None) -> Session:
+def open_session(request: CheckRequest, kind: Literal["improve", "check", "load"], cwd: Path | None) -> Session:
     """Everything that can be refused is refused here, before anything has run."""
     here = cwd or Path.cwd()
     loaded = load_config(request.config or None, here)
@@ -63,6 +63,17 @@ def open_session(request: CheckRequest, kind: Literal["improve", "check"], cwd: 
     session.put()
     if config.target.environment is None:
         session.note("target.environment is not configured: treated as staging")
+    return session
+
+
+def open_load(request: LoadRequest, cwd: Path | None) -> Session:
+    """The same for a load test; its budget follows from its kind and duration."""
+    asked = CheckRequest(
+        config=request.config, url=request.url, environment=request.environment, rate_per_s=request.rate_per_s, no_throughput=True, no_input=request.no_input
+    )
+    session = open_session(asked, "load", cwd)
+    levels = max(1, len(request.levels)) * 4
+    session.deadline = time.monotonic() + max(session.config.limits.time_max_s, (request.duration_s or 0.0) * levels + request.ramp_up_s + 600)
     return session
 
 

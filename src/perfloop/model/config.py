@@ -77,6 +77,21 @@ class TargetConfig(Word):
     settings: tuple[SettingConfig, ...] = ()
 
 
+class HooksConfig(Word):
+    """Commands around a load test, run without a shell in the configuration's folder; ``{size}`` is the level of a volume or scalability test.
+
+    ``tear_down`` runs whatever happens once ``set_up`` was started: also after a failure, Ctrl-C or a killed perfloop.
+    """
+
+    set_up: str = Field(default="", description="Prepares the data before the load.")
+    tear_down: str = Field(default="", description="Removes the data after the load; must be safe to run twice.")
+    reset: str = Field(
+        default="",
+        description="Puts the data back between two windows, for journeys that change it; without it they are not repeatable and comparisons are refused.",
+    )
+    timeout_s: float = Field(default=120.0, ge=1, le=300, description="A hook that takes longer is ended, and has failed.")
+
+
 class ChangesConfig(Word):
     """What may be changed without asking."""
 
@@ -147,6 +162,7 @@ class Config(Word):
     journeys: tuple[JourneyConfig, ...] = ()
     slo: Slo = Slo()
     measure: MeasureConfig = MeasureConfig()
+    hooks: HooksConfig = HooksConfig()
     changes: ChangesConfig = ChangesConfig()
     candidates: tuple[CandidateConfig, ...] = ()
     limits: LimitsConfig = LimitsConfig()

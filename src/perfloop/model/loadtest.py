@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from perfloop.model.base import Estimate, Word
 from perfloop.model.run import Window
+from perfloop.model.verdict import Verdict
 
 
 class LoadKind(StrEnum):
@@ -86,6 +87,7 @@ class LoadTest(Word):
     levels: tuple[Level, ...] = ()
     windows: tuple[Window, ...] = ()  # each with its seconds
     readings: tuple[Reading, ...] = ()
+    verdict: Verdict | None = None  # regression: this run against the baseline
     hooks: tuple[HookRun, ...] = ()
     shards: tuple[ShardReport, ...] = ()
     repeatable: bool = True  # False: requests change data and no reset hook is configured, so two runs of it are not comparable

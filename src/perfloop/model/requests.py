@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from perfloop.model.base import Word
-from perfloop.model.limits import RatePerS, parse_duration_s
+from perfloop.model.limits import RatePerS, Users, parse_duration_s
+from perfloop.model.loadtest import LoadKind
 from perfloop.model.target import Environment
 
 BUDGET_MIN_S, BUDGET_MAX_S = 30.0, 86_400.0
+DURATION_MIN_S, DURATION_MAX_S, RAMP_UP_MAX_S = 10.0, 86_400.0, 3_600.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,69 @@ class CheckRequest(Request):
     def budget_s(self) -> float | None:
         """The budget in seconds, or None."""
         return parse_duration_s(self.budget) if self.budget else None
+
+
+def check_test_duration(text: str) -> str:
+    """10 s to 24 h as text (``90s``, ``2h``), returned unchanged; empty: the kind's own."""
+    if text and not DURATION_MIN_S <= parse_duration_s(text) <= DURATION_MAX_S:
+        raise ValueError(f"a duration of {text} is outside 10s to 24h")
+    return text
+
+
+def check_ramp_up(text: str) -> str:
+    """0 s to 3,600 s as text, returned unchanged; empty: none."""
+    if text and not 0 <= parse_duration_s(text) <= RAMP_UP_MAX_S:
+        raise ValueError(f"a ramp-up of {text} is outside 0s to 1h")
+    return text
+
+
+class LoadRequest(Request):
+    """One performance test of a kind: load, stress, spike, soak, volume, scalability, baseline or regression."""
+
+    url: Url = ""
+    kind: LoadKind = Field(default=LoadKind.LOAD, description="Which question the test answers.")
+    environment: Environment | None = Field(default=None, description="How careful to be; empty: the configured one.")
+    rate_per_s: RatePerS | None = Field(
+        default=None, description="Open arrival rate, 0.1 to 100,000 a second; empty: the configured one, else half of the measured knee."
+    )
+    users: Users | None = Field(default=None, description="Closed load of this many users, 1 to 50,000, instead of a rate (load, soak).")
+    duration: Annotated[str, AfterValidator(check_test_duration)] = Field(
+        default="",
+        description="10s to 24h: of the whole test (load, spike, soak, baseline), or of each level or probe (stress, volume, scalability). Empty: the kind's own.",
+    )
+    ramp_up: Annotated[str, AfterValidator(check_ramp_up)] = Field(
+        default="", description="0s to 1h in which rate or users rise from 0, before what is judged."
+    )
+    levels: tuple[Annotated[int, Field(ge=1, le=1_000_000_000)], ...] = Field(
+        default=(), max_length=32, description="Users (scalability) or sizes of the data (volume), e.g. 1,2,4,8."
+    )
+    factor: float = Field(default=5.0, ge=1.1, le=100, description="How many times the rate a spike is.")
+    recovery: Annotated[str, AfterValidator(check_test_duration)] = Field(default="10s", description="A spike must be over this long after its end.")
+    need_per_s: RatePerS | None = Field(
+        default=None, description="The rate that a stress test must show to keep the SLO; empty: finding the break is the answer."
+    )
+    name: str = Field(default="main", description="Name of the baseline (baseline, regression).", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    source: str = Field(
+        default="", description="File to take the requests from: OpenAPI, HAR, access log, journeys in Python, a locustfile or a k6 script.", max_length=4_096
+    )
+    replay: bool = Field(default=False, description="Send an access log with its real gaps instead of a rate.")
+    workers: str = Field(
+        default="", description="Scheduler of dask.distributed whose workers send the load: tls://host:8786.", pattern=r"^$|^(tcp|tls)://[A-Za-z0-9.\[\]:-]+$"
+    )
+    take_over: bool = Field(default=False, description="The share of a lost worker is sent by the others from then on.")
+    strict: bool = Field(default=False, description="An inconclusive answer is a no.")
+    output_dir: str = Field(default="", description="Folder that gets a copy of report.html and run.json.")
+    no_input: Annotated[bool, Door(hidden=True)] = Field(default=False, description="Never ask; what would need an answer is not done.")
+
+    @property
+    def duration_s(self) -> float | None:
+        """The duration in seconds, or None."""
+        return parse_duration_s(self.duration) if self.duration else None
+
+    @property
+    def ramp_up_s(self) -> float:
+        """The ramp-up in seconds."""
+        return parse_duration_s(self.ramp_up) if self.ramp_up else 0.0
 
 
 class ImproveRequest(CheckRequest):

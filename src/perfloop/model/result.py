@@ -10,6 +10,7 @@ from perfloop.model.change import Change
 from perfloop.model.evidence import ExperimentResult, Unavailable
 from perfloop.model.finding import Diagnosis
 from perfloop.model.journey import Journeys
+from perfloop.model.loadtest import LoadTest
 from perfloop.model.run import RateSearch, Summary, Window
 from perfloop.model.target import Target
 from perfloop.model.verdict import Decision, Verdict
@@ -90,6 +91,7 @@ class RunResult(Word):
     flame_before: FlameNode | None = None
     flame_after: FlameNode | None = None
     capacity: Capacity | None = None
+    load_test: LoadTest | None = None
     unavailable: tuple[Unavailable, ...] = ()
     improvement: dict[str, Estimate] = {}  # only what was measured: response_time, throughput, cpu_per_request
     progress: dict[str, Any] = {}  # the progress message of mission §10

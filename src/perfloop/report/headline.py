@@ -27,6 +27,8 @@ def headline(result: RunResult) -> str:
         return f"Interrupted: what was open is undone, and these are the partial results{_kept_clause(result)}."
     if result.state == "running":
         return "This run has not ended; the figures are those so far."
+    if result.load_test is not None:
+        return f"{result.load_test.kind.capitalize()} test: {result.load_test.answer}."
     return _improve(result) if result.kind == "improve" else _look(result)
 
 
@@ -122,4 +124,6 @@ def next_command(result: RunResult) -> str:
         return f"perfloop improve {result.target.url}"
     if findings:
         return f"perfloop explain {findings[0].rule}"
+    if result.load_test is not None:
+        return f"perfloop check {result.target.url}" if result.load_test.ok is False else "perfloop report last"
     return "perfloop baseline main"

@@ -4,4 +4,5 @@ BUILTIN = (
     "perfloop.change.kinds.postgres_index",
     "perfloop.change.kinds.app_setting",
     "perfloop.change.kinds.code",
+    "perfloop.change.kinds.test_data",
 )

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from perfloop.model.finding import Diagnosis, Outcome, RuleResult
 from perfloop.model.result import RunResult
-from perfloop.report import charts, headline, text
+from perfloop.report import charts, headline, loadtest, text
 from perfloop.report.flame_svg import flame_svg
 from perfloop.report.tiles import tiles
 
@@ -38,6 +38,9 @@ def render(result: RunResult) -> str:
         percentiles=charts.percentiles(histograms),
         flames=_flames(result),
         capacity=charts.capacity(result.capacity) if result.capacity else "",
+        load_lines=loadtest.lines(result.load_test) if result.load_test else [],
+        load_levels=loadtest.level_rows(result.load_test) if result.load_test else [],
+        timeline=loadtest.timeline(result.load_test) if result.load_test else "",
         by_outcome=_by_outcome(result.diagnosis_after or result.diagnosis),
         next_command=headline.next_command(result),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement, tostring  # writes only, nothing foreign is parsed
 
+from perfloop.model.loadtest import LoadTest
 from perfloop.model.result import RunResult, SloCheck, Tried
 from perfloop.model.verdict import Decision, VerdictStatus
 from perfloop.report.headline import headline, proof_text, slo_text
@@ -26,6 +27,8 @@ def render(result: RunResult) -> str:
         _mark(SubElement(suite, "testcase", classname="perfloop.run", name=result.kind), "error", headline(result))
     for check in result.slo_checks:
         _slo(SubElement(suite, "testcase", classname="perfloop.slo", name=printable(f"{check.name} within {check.bound:g} {check.unit}".strip())), check)
+    if result.load_test is not None:
+        _load_test(SubElement(suite, "testcase", classname="perfloop.load", name=result.load_test.kind.value), result.load_test)
     for tried in result.tried:
         _tried(SubElement(suite, "testcase", classname="perfloop.change", name=printable(tried.change.title)), tried)
     if not len(suite):
@@ -45,6 +48,11 @@ def _slo(case: Element, check: SloCheck) -> None:
         _mark(case, "skipped", slo_text(check))
     elif not check.ok:
         _mark(case, "failure", slo_text(check))
+
+
+def _load_test(case: Element, test: LoadTest) -> None:
+    if test.ok is not True:
+        _mark(case, "failure" if test.ok is False else "skipped", test.answer)
 
 
 def _tried(case: Element, tried: Tried) -> None:

@@ -7,6 +7,7 @@ import re
 from perfloop.model.finding import Outcome
 from perfloop.model.result import RunResult
 from perfloop.model.run import StepSummary
+from perfloop.report import loadtest
 from perfloop.report.headline import DECISIONS, gain_text, headline, next_command, place_text, proof_text, slo_text
 from perfloop.report.text import estimate, percent, printable, rate
 
@@ -33,7 +34,7 @@ def code(text: str) -> str:
 def render(result: RunResult) -> str:
     """The document, cut at a size that a comment can hold."""
     parts = [MARKER, f"**{escape(headline(result))}**", ""]
-    parts += _commands(result) + _slos(result) + _numbers(result) + _changes(result) + _findings(result) + _gaps(result) + _method(result)
+    parts += _commands(result) + _slos(result) + _load_test(result) + _numbers(result) + _changes(result) + _findings(result) + _gaps(result) + _method(result)
     text = "\n".join(parts) + "\n"
     return text if len(text) <= SIZE_MAX else text[:SIZE_MAX].rsplit("\n", 1)[0] + "\n\n…cut; the whole report is in report.html\n"
 
@@ -44,6 +45,16 @@ def _commands(result: RunResult) -> list[str]:
 
 def _slos(result: RunResult) -> list[str]:
     return [f"- SLO {escape(slo_text(check))}" for check in result.slo_checks] + [""] * bool(result.slo_checks)
+
+
+def _load_test(result: RunResult) -> list[str]:
+    if result.load_test is None:
+        return []
+    signs = {True: "✓", False: "✗", None: "·"}
+    rows = [f"- {signs[ok]} {escape(line)}" for ok, line in loadtest.lines(result.load_test)]
+    levels = [f"| {' | '.join(row)} |" for row in loadtest.level_rows(result.load_test)]
+    table = ["", "| level | throughput | mean | p95 | errors |", "|---|---|---|---|---|", *levels] if levels else []
+    return [*rows, *table, ""]
 
 
 def _numbers(result: RunResult) -> list[str]:

@@ -6,6 +6,7 @@ from perfloop.model.finding import Diagnosis, Finding, Outcome
 from perfloop.model.result import RunResult, Tried
 from perfloop.model.run import StepSummary
 from perfloop.model.verdict import Decision
+from perfloop.report import loadtest
 from perfloop.report.headline import DECISIONS, gain_text, headline, next_command, place_text, proof_text, slo_text
 from perfloop.report.text import interval, percent, printable, rate, seconds
 
@@ -43,6 +44,7 @@ def render(result: RunResult, color: bool = False, full: bool = False) -> str:
     _numbers(page, result, full)
     for check in result.slo_checks:
         page.raw("  SLO  " + page.paint(slo_text(check), _RED if check.ok is False else _GREEN if check.ok else ""))
+    _load_test(page, result)
     _changes(page, result)
     _findings(page, result, full)
     _gaps(page, result)
@@ -94,6 +96,21 @@ def _levels(page: _Page, result: RunResult) -> None:
         reached = "" if (then or first).bounded else " (the end was not reached)"
         parts.append(f"highest rate that keeps {first.slo}: {levels}{reached}")
     page.add("   ".join(parts), 2)
+
+
+def _load_test(page: _Page, result: RunResult) -> None:
+    if result.load_test is None:
+        return
+    page.add()
+    for ok, line in loadtest.lines(result.load_test):
+        mark = {True: ("yes ", _GREEN), False: ("NO  ", _RED), None: ("·   ", _DIM)}[ok]
+        page.raw("  " + page.paint(mark[0], mark[1]) + printable(line))
+    rows = [("level", "throughput", "mean", "p95", "errors"), *loadtest.level_rows(result.load_test)]
+    if len(rows) > 1:
+        page.add()
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        for row in rows:
+            page.add("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)), 2)
 
 
 def _changes(page: _Page, result: RunResult) -> None:

@@ -1,0 +1,141 @@
+"""A performance test of one kind: the target, its data, the load of that kind, and its answer. The order of a test on one screen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from perfloop.change.base import ChangeContext
+from perfloop.change.kinds import test_data
+from perfloop.errors import CannotMeasure, Interrupted, UsageError
+from perfloop.host.secrets import resolve
+from perfloop.loop import deliver, load_kinds, plugins, prepare
+from perfloop.loop.guard import Guard, GuardedChange
+from perfloop.loop.prepare import Session, deliver_load
+from perfloop.model.event import Event, PhaseStarted, Told
+from perfloop.model.finding import Proposal
+from perfloop.model.loadtest import HookRun, LoadKind, LoadTest
+from perfloop.model.requests import LoadRequest
+from perfloop.model.result import RunResult
+from perfloop.model.target import Environment
+
+Kind = Callable[["Test"], Generator[Event, None, LoadTest]]
+
+
+@dataclass
+class Test:
+    """One test: what was asked, the session, and what its hooks did."""
+
+    session: Session
+    request: LoadRequest
+    hooks: list[HookRun] = field(default_factory=list)
+    guarded: GuardedChange | None = None
+
+    @contextmanager
+    def data(self, size: float | None = None) -> Iterator[None]:
+        """The test data are there inside the block and removed after it, by the hooks; nothing where there are none."""
+        session = self.session
+        if not (session.config.hooks.set_up or session.config.hooks.tear_down):
+            yield
+            return
+        if session.policy.needs_ticket and not (session.config.changes.ticket and session.config.changes.approved_by):
+            raise UsageError("in production test data need a ticket and an approval", fix="set changes.ticket and changes.approved_by, or leave out [hooks]")
+        context = ChangeContext(
+            base_dir=session.base_dir,
+            config=session.config,
+            resolve=lambda reference: resolve(reference, session.base_dir),
+            environment=session.policy.environment.value,
+        )
+        change = test_data.plan(Proposal(kind=test_data.ID, title="", params={"size": size}), context)
+        guard = Guard(session.journal, session.audit, plugins.load("change kind"), context, session.config)
+        started = time.monotonic()
+        try:
+            with guard.open(change, run_id=session.result.run_id, target_url=session.config.target.url) as guarded:
+                guarded.apply()
+                self._ran("set_up", change.params["set_up"], started)
+                self.guarded = guarded
+                try:
+                    yield
+                finally:
+                    self.guarded, started = None, time.monotonic()
+        finally:
+            self._ran("tear_down", change.params["tear_down"], started)
+
+    def _ran(self, name: str, command: str, started: float) -> None:
+        if command:
+            self.hooks.append(HookRun(name=name, command=command, exit_code=0, duration_s=round(time.monotonic() - started, 3)))
+
+    def alive(self, events: Generator[Event, None, LoadTest]) -> Generator[Event, None, LoadTest]:
+        """Passes events on, and tells the watchdog with each that the test goes on."""
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as stop:
+                answer: LoadTest = stop.value
+                return answer
+            if self.guarded is not None:
+                self.guarded.renew()
+            try:
+                yield event
+            except BaseException:
+                events.close()
+                raise
+
+
+def load(session: Session, request: LoadRequest) -> Generator[Event, None, RunResult]:
+    """Understand the target, prepare its data, send the load of the kind, remove the data, and answer; partial results are kept on any stop."""
+    test = Test(session, request)
+    try:
+        yield from prepare.understand(session)
+        yield PhaseStarted(phase=request.kind.value, detail=load_kinds.KINDS[request.kind][1], left_s=session.meter.left_s)
+        answer = yield from audited(test)
+        session.put(load_test=answer.with_(hooks=tuple(test.hooks), repeatable=repeatable(session)), ok=answer.ok is not False)
+        yield Told(level={True: "good", False: "bad", None: "warning"}[answer.ok], text=answer.answer)
+    except (KeyboardInterrupt, Interrupted):
+        return deliver.finish(session, "interrupted")
+    finally:
+        if test.hooks and session.result.load_test is not None:
+            session.put(load_test=session.result.load_test.with_(hooks=tuple(test.hooks)))
+    if not all(window.generator_ok for window in answer.windows) and answer.ok is None:
+        worst = max(window.lateness_p99_s for window in answer.windows)
+        raise CannotMeasure(
+            "the generator was the bottleneck, so there is no verdict",
+            why=f"it sent late by {worst * 1000:.1f} ms at p99",
+            fix="lower the rate, give the generator a core of its own, or send from several machines (--workers)",
+        )
+    return deliver.finish(session, "done")
+
+
+def audited(test: Test) -> Generator[Event, None, LoadTest]:
+    """The load between its two lines of the audit log; kinds that vary the size of the data prepare it themselves."""
+    session, kind = test.session, test.request.kind
+    work: Kind = load_kinds.KINDS[kind][0]
+    operation = session.audit.begin(
+        operation="load_test",
+        command=f"{kind.value} test of {session.config.target.url}",
+        resources=(f"service:{session.config.target.url}",),
+        run_id=session.result.run_id,
+    )
+    try:
+        if kind in load_kinds.SIZED and "{size}" in session.config.hooks.set_up:
+            answer = yield from test.alive(work(test))
+        else:
+            with test.data():
+                answer = yield from test.alive(work(test))
+    except BaseException as error:
+        session.audit.end(operation, "failure", error_detail=str(error) or type(error).__name__)
+        raise
+    session.audit.end(operation, "success", load_test_results=deliver_load(list(answer.windows)) if answer.windows else None)
+    return answer
+
+
+def repeatable(session: Session) -> bool:
+    """False where requests change data and nothing puts it back."""
+    journeys = session.config.journeys
+    changing = [j for j in journeys if j.method not in ("GET", "HEAD") and not j.repeatable]
+    return not changing or bool(session.config.hooks.reset)
+
+
+__all__ = ["Environment", "LoadKind", "Test", "audited", "load", "repeatable"]
