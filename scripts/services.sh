@@ -13,6 +13,7 @@ need nginx nginx-light
 need pgbouncer pgbouncer
 need ip iproute2
 [ -x /usr/lib/postgresql/15/bin/postgres ] || packages="$packages postgresql-15"
+need promtool prometheus
 [ -z "$packages" ] && exit 0
 command -v apt-get >/dev/null 2>&1 || { echo "services: no apt-get here; install by hand:$packages" >&2; exit 0; }
 policy=/usr/sbin/policy-rc.d

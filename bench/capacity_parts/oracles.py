@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from math import exp
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.table import Row
+from perfloop.capacity.autoscaler import DOWN_DEFAULT, UP_DEFAULT, Memory, Pod, Policy, Rules, desired, desired_by_total, limited, stabilized
 from perfloop.capacity.bands import bands
 from perfloop.capacity.queueing import mmc
 from perfloop.capacity.usl import concurrency_for, fit, fit_points, law, throughput_at
@@ -24,6 +27,8 @@ PUBLISHED = (
     ("SPEC SDM91", SDM91, (0.027728, 1.0437e-4, 89.995), (0.5e-6, 0.5e-8, 0.5e-3)),  # and what rounding of the printed digits allows
     ("Cisco", CISCO, (0.02671591, 7.690945e-4, 995.6486), (0.5e-8, 0.5e-10, 0.5e-4)),
 )
+CASES = Path(__file__).parents[2] / "tests" / "cases" / "hpa"
+DIRECTIONS = (("up", UP_DEFAULT), ("down", DOWN_DEFAULT))
 SYSTEMS, HELD_OUT = 200, 10
 
 System = tuple[list[tuple[float, float]], list[int], list[tuple[float, float]]]
@@ -31,7 +36,7 @@ System = tuple[list[tuple[float, float]], list[int], list[tuple[float, float]]]
 
 def rows() -> list[Row]:
     """All of them; about half a minute of one core."""
-    return [*_published(), _inverse(), *_refusals(), *_coverage(), *_queues()]
+    return [*_published(), _inverse(), *_refusals(), *_coverage(), *_queues(), _autoscaler()]
 
 
 def _published() -> list[Row]:
@@ -140,6 +145,41 @@ def _queues() -> list[Row]:
         Row(f"queueing oracle {name}", round(got, 5), "", f"{want:.3f}", abs(round(got, 3) - round(want, 3)) < 1e-9, why="Gross & Harris")
         for name, got, want in wanted
     ]
+
+
+def _autoscaler() -> Row:
+    """The cases that Kubernetes documents for its HorizontalPodAutoscaler, as data in tests/cases/hpa."""
+    right = asked = 0
+    wrong: list[str] = []
+    for name, check in (("pods", _by_pods), ("totals", _by_total), ("stabilization", _stabilized), ("limits", _limited)):
+        for case in json.loads((CASES / f"{name}.json").read_text()):
+            asked += 1
+            if check(case):
+                right += 1
+            else:
+                wrong.append(case["name"])
+    return Row("autoscaler: documented cases of the Kubernetes algorithm", right, "cases", f"all {asked}", right == asked, why=", ".join(wrong))
+
+
+def _by_pods(case: dict[str, Any]) -> bool:
+    pods = [Pod(**pod) for pod in case["pods"]]
+    kind, cpu = case.get("kind", "utilization"), case.get("cpu", True)
+    return bool(desired(case["current"], pods, case["target"], kind, cpu, initialization_s=120, readiness_s=10) == case["expected"])
+
+
+def _by_total(case: dict[str, Any]) -> bool:
+    return bool(desired_by_total(case["current"], case["total"], case["target"], case["kind"], case["ready"]) == case["expected"])
+
+
+def _stabilized(case: dict[str, Any]) -> bool:
+    memory = Memory(recommendations=[(at, count) for at, count in case["recommendations"]])
+    return bool(stabilized(0.0, case["current"], case["wanted"], memory) == case["expected"])
+
+
+def _limited(case: dict[str, Any]) -> bool:
+    memory = Memory(ups=[(at, change) for at, change in case["ups"]], downs=[(at, change) for at, change in case["downs"]])
+    up, down = (Rules(tuple(Policy(*p) for p in case[key]["policies"]), case[key]["stabilization_s"]) if case[key] else default for key, default in DIRECTIONS)
+    return limited(0.0, case["current"], case["wanted"], case["minimum"], case["maximum"], memory, up, down) == (case["expected"], case["condition"])
 
 
 __all__: list[Any] = ["CISCO", "SDM91", "rows"]
