@@ -63,10 +63,10 @@ def grow(peak_per_s: float, factor: float, months: float, step_s: float = DAY_S)
 
 def reached_s(found: Forecast, rate_per_s: float) -> tuple[float | None, float | None, float | None]:
     """When the forecast first reaches a rate: by its upper, middle and lower course; None where it does not within the horizon."""
-    firsts = []
-    for name in ("high_per_s", "middle_per_s", "low_per_s"):
-        firsts.append(next((point.at_s for point in found.points if getattr(point, name) >= rate_per_s), None))
-    return firsts[0], firsts[1], firsts[2]
+    first, middle, last = (
+        next((point.at_s for point in found.points if getattr(point, name) >= rate_per_s), None) for name in ("high_per_s", "middle_per_s", "low_per_s")
+    )
+    return first, middle, last
 
 
 def _regular(history: Sequence[tuple[float, float]], step_s: float) -> list[float]:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 
 from perfloop.capacity.autoscaler import DOWN_DEFAULT, SYNC_S, UP_DEFAULT, Memory, Pod, Rules, desired, step
 from perfloop.model.capacity import Simulated
@@ -91,7 +92,7 @@ def replay(name: str, arrivals_per_s: Sequence[float], replica: Replica, scaler:
     )
 
 
-def _kind(scaler: Scaler) -> tuple[str, bool]:
+def _kind(scaler: Scaler) -> tuple[Literal["utilization", "average"], bool]:
     return ("utilization", True) if scaler.metric == "cpu" else ("average", False)
 
 

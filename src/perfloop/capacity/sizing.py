@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
 from perfloop.capacity.instances import HOURS_PER_MONTH, Shape, Table
@@ -192,7 +193,7 @@ def latency_at(points: Sequence[LoadPoint], rate_per_s: float) -> float | None:
         return None
     if rate_per_s <= known[0][0]:
         return known[0][1]
-    for (low, p_low), (high, p_high) in zip(known, known[1:], strict=False):
+    for (low, p_low), (high, p_high) in pairwise(known):
         if low <= rate_per_s <= high and p_low is not None and p_high is not None:
             return p_low + (p_high - p_low) * ((rate_per_s - low) / (high - low) if high > low else 0.0)
     return known[-1][1]

@@ -74,5 +74,5 @@ def test_latency_is_read_between_measured_points_and_not_beyond_them() -> None:
     "text", ["dated = ", 'dated = "x"\n', 'dated = "x"\n[[instances]]\nprovider = "p"\nshapes = [{ name = "a", vcpu = 0, memory_gib = 1, per_hour = 1 }]']
 )
 def test_a_table_that_is_none_is_refused_with_the_key(text: str) -> None:
-    with pytest.raises(UsageError, match="mine.toml"):
+    with pytest.raises(UsageError, match=r"mine\.toml"):
         parse(text, "mine.toml")
