@@ -1,4 +1,4 @@
-"""The service around a changed setting: restarted by the configured command, healthy again, and really a new process."""
+"""The service around a changed setting: restarted or reloaded by command or signal, healthy again, and after a restart really a new process."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import os
 import shlex
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 
-from perfloop.change.base import ChangeContext
+from perfloop.change.base import ChangeContext, absolute_reference
 from perfloop.errors import CannotMeasure, PerfloopError
 from perfloop.host.http import fetch
 from perfloop.host.processes import is_local, listening_pids, run_command, start_time_s
@@ -24,34 +26,94 @@ RELOAD_IN_PLACE_S = 5.0
 MARK = "PERFLOOP_CHANGE"
 
 
-def params_of(config: Config, base_dir: str, restart: bool) -> dict[str, Any]:
-    """All that restarting and asking for health needs, to be kept in ``Change.params``; header values stay references."""
-    target = config.target
+def params_of(config: Config, base_dir: str, restart: bool, proposed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All that activating a change and asking for health needs, to be kept in ``Change.params``; header values stay references.
+
+    ``proposed`` (a proposal's params) may name another ``restart_command``, a ``reload_command``, or a ``reload_signal`` with ``pid_file`` or ``pid``.
+    """
+    target, proposed = config.target, proposed or {}
     path = target.health_path or next(
         (journey.path or journey.paths[0] for journey in config.journeys if journey.method == "GET" and "{" not in (journey.path or "")), "/"
     )
-    return {
-        "restart_command": target.restart_command if restart else "",
+    params = {
+        "restart_command": str(proposed.get("restart_command") or target.restart_command) if restart else "",
         "restart_cwd": base_dir,
         "restart_timeout_s": target.restart_timeout_s,
         "health_url": target.url.rstrip("/") + "/" + path.lstrip("/") if target.url else "",
         "health_strict": bool(target.health_path),
-        "health_headers": dict(target.headers),
+        "health_headers": {name: absolute_reference(value, Path(base_dir)) for name, value in target.headers.items()},
         "ca_file": target.ca_file,
     }
+    return params | {key: proposed[key] for key in ("reload_command", "reload_signal", "pid_file", "pid") if proposed.get(key)}
+
+
+def activate(change_id: str, params: dict[str, Any], context: ChangeContext) -> None:
+    """Makes a changed file count: restart, reload by command, reload by signal, or nothing where the service reads it by itself; healthy at the end."""
+    if params["restart_command"]:
+        restart(change_id, params, context)
+    elif params.get("reload_command"):
+        _run(change_id, params, params["reload_command"], "reload")
+        _await_health(params, context, "its reload")
+    elif params.get("reload_signal"):
+        _signal(params)
+        _await_health(params, context, f"signal {params['reload_signal']}")
+
+
+def by_hand(params: dict[str, Any]) -> tuple[str, ...]:
+    """The commands of a person for :func:`activate`."""
+    command = params["restart_command"] or params.get("reload_command", "")
+    if command:
+        return (f"cd {shlex.quote(params['restart_cwd'])} && {command}",)
+    if params.get("reload_signal"):
+        pid = str(params["pid"]) if params.get("pid") else f"$(cat {shlex.quote(params['pid_file'])})"
+        return (f"kill -{params['reload_signal']} {pid}",)
+    return ()
+
+
+def pid_of(params: Mapping[str, Any]) -> int:
+    """The process that takes signals, from ``pid`` or ``pid_file``; ``CannotMeasure`` where there is none."""
+    try:
+        pid = int(params.get("pid") or Path(str(params["pid_file"])).read_text().strip())
+    except (KeyError, ValueError, OSError) as error:
+        raise CannotMeasure("the process to signal is not known", why=str(error), fix="name its pid_file") from None
+    if start_time_s(pid) is None:
+        raise CannotMeasure(f"the process to signal, {pid}, does not run", fix="start the service")
+    return pid
+
+
+def _signal(params: dict[str, Any]) -> None:
+    number = getattr(signal, f"SIG{params['reload_signal']}", None)
+    if number not in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        raise CannotMeasure(f"signal {params['reload_signal']} is not one that services reload by", fix="name HUP, USR1 or USR2")
+    try:
+        os.kill(pid_of(params), number)
+    except OSError as error:
+        raise CannotMeasure("the service could not be signalled", why=str(error), fix="run perfloop as the service's user") from None
+
+
+def _run(change_id: str, params: dict[str, Any], command: str, what: str) -> None:
+    completed = run_command(command, cwd=params["restart_cwd"], timeout_s=params["restart_timeout_s"], env={**os.environ, MARK: change_id})
+    if not completed.ok:
+        how = f"it took longer than {params['restart_timeout_s']:g} s" if completed.timed_out else f"it ended with status {completed.returncode}"
+        raise CannotMeasure(
+            f"the {what} command failed: {command}",
+            why=f"{how}: {(completed.stderr or completed.stdout).strip()[-500:]}",
+            fix="run it by hand and correct it",
+        )
+
+
+def _await_health(params: dict[str, Any], context: ChangeContext, after: str) -> None:
+    deadline = time.monotonic() + params["restart_timeout_s"]
+    while reason := unhealthy(params, context):
+        if time.monotonic() > deadline:
+            raise CannotMeasure(f"the service is not healthy {params['restart_timeout_s']:g} s after {after}", why=reason, fix="look at its log")
+        time.sleep(0.1)
 
 
 def restart(change_id: str, params: dict[str, Any], context: ChangeContext) -> None:
     """Runs the restart command and waits until the service answers from a new process; ``CannotMeasure`` with the command's last words where it does not."""
     before = _listeners(params)
-    completed = run_command(params["restart_command"], cwd=params["restart_cwd"], timeout_s=params["restart_timeout_s"], env={**os.environ, MARK: change_id})
-    if not completed.ok:
-        how = f"it took longer than {params['restart_timeout_s']:g} s" if completed.timed_out else f"it ended with status {completed.returncode}"
-        raise CannotMeasure(
-            f"the restart command failed: {params['restart_command']}",
-            why=f"{how}: {(completed.stderr or completed.stdout).strip()[-500:]}",
-            fix="run it by hand and correct it",
-        )
+    _run(change_id, params, params["restart_command"], "restart")
     started = time.monotonic()
     reason = "it did not answer"
     while (waited_s := time.monotonic() - started) < params["restart_timeout_s"]:
@@ -80,9 +142,11 @@ def unhealthy(params: dict[str, Any], context: ChangeContext) -> str:
     return f"{params['health_url']} answers {status}" if bad else ""
 
 
-def end_running_restart(change_id: str, params: dict[str, Any]) -> None:
-    """Waits for a restart command that a killed process of ours left running, so that two never run at once; ended by force after its time."""
-    argv = shlex.split(params["restart_command"])
+def end_running(change_id: str, params: dict[str, Any]) -> None:
+    """Waits for a restart or reload command that a killed process of ours left running, so that two never run at once; ended by force after its time."""
+    argv = shlex.split(params["restart_command"] or params.get("reload_command", ""))
+    if not argv:
+        return
     deadline = time.monotonic() + params["restart_timeout_s"]
     while running := _running(change_id, argv):
         if time.monotonic() >= deadline:
@@ -92,7 +156,7 @@ def end_running_restart(change_id: str, params: dict[str, Any]) -> None:
         time.sleep(0.05)
         if time.monotonic() >= deadline + 10:
             raise CannotMeasure(
-                f"an earlier restart command still runs: {params['restart_command']}",
+                f"an earlier command still runs: {shlex.join(argv)}",
                 why=f"process {running[0].pid} cannot be ended",
                 fix=f"end it by hand: kill -9 {running[0].pid}",
             )

@@ -1,4 +1,7 @@
-"""One key of a configuration file: read and replaced in the text, everything else kept as it stands. Pure: bytes in, bytes out."""
+"""One key of a configuration file: read and replaced in the text, everything else kept as it stands. Pure: bytes in, bytes out.
+
+TOML, YAML and JSON by dotted key (``pool.size``, ``servers[0].port``); INI by ``section.key``; env files and Java properties by the whole name.
+"""
 
 from __future__ import annotations
 
@@ -9,46 +12,55 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
+from perfloop.change import spans
 from perfloop.errors import ChangeRefused
 
 Value = bool | int | float | str
 _SECTION = re.compile(r"^\s*\[([^\]]+)\]\s*$")
 
 
+_ENDINGS = {"toml": "toml", "json": "json", "yaml": "yaml", "yml": "yaml", "properties": "properties"}
+
+
 def format_of(file: str) -> str:
-    """``toml``, ``json`` or ``ini`` (KEY=VALUE, with or without sections), by the file's ending."""
-    ending = file.rsplit(".", 1)[-1].lower()
-    return ending if ending in ("toml", "json") else "ini"
+    """``toml``, ``json``, ``yaml``, ``properties`` or ``ini`` (KEY=VALUE, with or without sections; env files too), by the file's ending."""
+    return _ENDINGS.get(file.rsplit(".", 1)[-1].lower(), "ini")
 
 
 def get(data: bytes, file: str, key: str) -> Value:
     """The value of the dotted ``key``; ``ChangeRefused`` where it is absent, no single value, or the file cannot be parsed."""
     text = _text(data, file)
     kind = format_of(file)
-    if kind == "ini":
+    if kind in ("ini", "properties"):
         return _ini_value(_ini_find(text, file, key)[1]["value"])
-    table, last = _descend(_parsed(text, file, kind), file, key)
-    value = table[last]
-    value = value.unwrap() if hasattr(value, "unwrap") else value
+    if kind == "toml":
+        table, last = _descend(_parsed(text, file), file, key)
+        value = table[last]
+        value = value.unwrap() if hasattr(value, "unwrap") else value
+    else:
+        value = _span(text, file, key)[2]
     if not isinstance(value, bool | int | float | str):
         raise ChangeRefused(f"{key} in {file} is no single value", why=f"it is a {type(value).__name__}", fix="name a key with a number, a text, true or false")
     return value
 
 
 def replaced(data: bytes, file: str, key: str, value: Value) -> bytes:
-    """The file with ``key`` set to ``value``. TOML and KEY=VALUE keep comments and order; JSON keeps its indentation."""
+    """The file with ``key`` set to ``value``: comments, order, indentation and every other character stay."""
     text = _text(data, file)
     kind = format_of(file)
-    if kind == "ini":
+    if kind in ("ini", "properties"):
         return _ini_replaced(text, file, key, value).encode()
-    document = _parsed(text, file, kind)
-    table, last = _descend(document, file, key)
-    table[last] = value
     if kind == "toml":
+        document = _parsed(text, file)
+        table, last = _descend(document, file, key)
+        table[last] = value
         return tomlkit.dumps(document).encode()
-    indent = re.search(r"\n([ \t]+)\"", text)
-    end = "\n" if text.endswith("\n") else ""
-    return (json.dumps(document, indent=indent[1] if indent else None, ensure_ascii=False) + end).encode()
+    start, end, _, style = _span(text, file, key)
+    shown = spans.yaml_text(value, style) if kind == "yaml" else json.dumps(value, ensure_ascii=False)
+    after = (text[:start] + shown + text[end:]).encode()
+    if get(after, file, key) != value:
+        raise ChangeRefused(f"{key} in {file} cannot be set to {value!r}", why="read back, it would be another value", fix="set it by hand")
+    return after
 
 
 def like(old: Value, new: Any, key: str) -> Value:
@@ -72,11 +84,31 @@ def _text(data: bytes, file: str) -> str:
         raise ChangeRefused(f"{file} is no UTF-8 text", why=str(error), fix="name a TOML, JSON or KEY=VALUE file") from None
 
 
-def _parsed(text: str, file: str, kind: str) -> Any:
+def _parsed(text: str, file: str) -> Any:
     try:
-        return tomlkit.parse(text) if kind == "toml" else json.loads(text)
+        return tomlkit.parse(text)
     except (TOMLKitError, ValueError) as error:
-        raise ChangeRefused(f"{file} cannot be parsed as {kind.upper()}", why=str(error), fix="correct the file") from None
+        raise ChangeRefused(f"{file} cannot be parsed as TOML", why=str(error), fix="correct the file") from None
+
+
+def _span(text: str, file: str, key: str) -> tuple[int, int, Any, str]:
+    """Where the value of a key stands in JSON or YAML: start, end, value, quotation."""
+    if format_of(file) == "yaml":
+        found = spans.in_yaml(text, key, file)
+    else:
+        try:
+            json.loads(text)
+        except ValueError as error:
+            raise ChangeRefused(f"{file} cannot be parsed as JSON", why=str(error), fix="correct the file") from None
+        inside = spans.in_json(text, key)
+        found = (*inside, "") if inside else None
+    if found is None:
+        raise _absent(file, key)
+    return found
+
+
+def _absent(file: str, key: str) -> ChangeRefused:
+    return ChangeRefused(f"{file} has no key {key}", why="its value now is unknown", fix=f"write {key} into {file} with the value it has now")
 
 
 def _descend(document: Any, file: str, key: str) -> tuple[Any, str]:
@@ -85,14 +117,18 @@ def _descend(document: Any, file: str, key: str) -> tuple[Any, str]:
     for part in path:
         table = table.get(part) if isinstance(table, dict) else None
     if not isinstance(table, dict) or last not in table:
-        raise ChangeRefused(f"{file} has no key {key}", why="its value now is unknown", fix=f"write {key} into {file} with the value it has now")
+        raise _absent(file, key)
     return table, last
 
 
 def _ini_find(text: str, file: str, key: str) -> tuple[int, re.Match[str]]:
     """The line number and match of the last assignment of ``section.key`` or ``key`` (the last one counts where files repeat a key)."""
-    section, name = key.rsplit(".", 1) if "." in key and any(_SECTION.match(line) for line in text.splitlines()) else ("", key)
-    line_of = re.compile(rf"^(?P<before>\s*(?:export\s+)?{re.escape(name)}\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^#;\r\n]*?)(?P<after>\s*(?:[#;].*)?)$")
+    sections = format_of(file) == "ini" and "." in key and any(_SECTION.match(line) for line in text.splitlines())
+    section, name = key.rsplit(".", 1) if sections else ("", key)
+    if format_of(file) == "properties":  # a comment is a line of its own there, and a space separates too
+        line_of = re.compile(rf"^(?P<before>\s*{re.escape(name)}(?:\s*[=:]\s*|\s+))(?P<value>[^\r\n]*?)(?P<after>\s*)$")
+    else:
+        line_of = re.compile(rf"^(?P<before>\s*(?:export\s+)?{re.escape(name)}\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^#;\r\n]*?)(?P<after>\s*(?:[#;].*)?)$")
     current, found = "", None
     for number, line in enumerate(text.splitlines()):
         if header := _SECTION.match(line):
@@ -100,7 +136,7 @@ def _ini_find(text: str, file: str, key: str) -> tuple[int, re.Match[str]]:
         elif current == section and (match := line_of.match(line)):
             found = (number, match)
     if found is None:
-        raise ChangeRefused(f"{file} has no key {key}", why="its value now is unknown", fix=f"write {key} into {file} with the value it has now")
+        raise _absent(file, key)
     return found
 
 

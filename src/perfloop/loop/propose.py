@@ -49,11 +49,13 @@ def candidates(kinds: dict[str, ModuleType], context: ChangeContext) -> tuple[li
     planned: list[Change] = []
     notes: list[str] = []
     for candidate in context.config.candidates:
-        proposal = Proposal(kind="app-setting", title=candidate.title, params={"setting": candidate.setting, "value": candidate.value})
+        params = {"setting": candidate.setting, "value": candidate.value} if candidate.setting else candidate.params
         try:
-            change: Change = kinds["app-setting"].plan(proposal, context)
+            if candidate.kind not in kinds:
+                raise ChangeRefused(f"no change kind {candidate.kind!r} is installed", why=f"there are {', '.join(sorted(kinds))}")
+            change: Change = kinds[candidate.kind].plan(Proposal(kind=candidate.kind, title=candidate.title, params=params), context)
             planned.append(change.with_(steps=(candidate.step,) if candidate.step else ()))
-        except ChangeRefused as error:
+        except PerfloopError as error:
             notes.append(f"{candidate.title}: {error.what}" + (f" ({error.why})" if error.why else ""))
     return planned, notes
 

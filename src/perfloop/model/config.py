@@ -30,8 +30,10 @@ class CandidateConfig(Word):
     """A change that you want tried: kept if it is proved to help, undone if not."""
 
     title: str
-    setting: str = Field(description="Id of one of the target's settings.")
-    value: Any
+    kind: str = Field(default="app-setting", description="Kind of change: perfloop explain lists them.")
+    params: dict[str, Any] = Field(default={}, description="What that kind needs, by name: perfloop explain KIND.")
+    setting: str = Field(default="", description="For app-setting: id of one of the target's settings.")
+    value: Any = None
     step: str = Field(default="", description="The endpoint by which it is judged; empty: all requests together.")
 
 
@@ -65,6 +67,8 @@ class TargetConfig(Word):
     postgres_admin: str = Field(
         default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of the role that owns the tables; used for changes only."
     )
+    mysql_admin: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a MySQL or MariaDB role that may SET GLOBAL; used for changes only.")
+    redis_admin: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a Redis user that may CONFIG SET; used for changes only.")
     openapi: str = Field(default="", description="Path of the OpenAPI document; empty: the usual places are tried.")
     access_log: str = Field(default="", description="An access log in combined format, to take paths and weights from.")
     headers: dict[str, str] = Field(default={}, description="Headers sent with every request; a value may be a reference (env:NAME, file:PATH).")

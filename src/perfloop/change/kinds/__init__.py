@@ -3,6 +3,14 @@
 BUILTIN = (
     "perfloop.change.kinds.postgres_index",
     "perfloop.change.kinds.app_setting",
+    "perfloop.change.kinds.config_file",
+    "perfloop.change.kinds.postgres_setting",
+    "perfloop.change.kinds.mysql_setting",
+    "perfloop.change.kinds.redis_setting",
+    "perfloop.change.kinds.nginx_setting",
+    "perfloop.change.kinds.workers",
+    "perfloop.change.kinds.sysctl",
+    "perfloop.change.kinds.cgroup_limit",
     "perfloop.change.kinds.code",
     "perfloop.change.kinds.test_data",
 )

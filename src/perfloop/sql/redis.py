@@ -1,0 +1,33 @@
+"""Connections to Redis for changes: from a DSN, with limits, and errors without secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from perfloop.errors import CannotMeasure, UsageError
+from perfloop.host.secrets import redact
+
+TIMEOUT_S = 10
+
+
+def connect_redis(dsn: str) -> Any:
+    """A client by ``redis://user:password@host:port/0``, ``rediss://…`` or ``unix:///path``, that has answered once.
+
+    Raises UsageError for what is no such DSN, CannotMeasure where the server is not there or refuses.
+    """
+    import redis
+
+    if urlsplit(dsn).scheme not in ("redis", "rediss", "unix"):
+        raise UsageError("the DSN is not one of Redis", fix="write redis://host:port/0")
+    try:
+        client = redis.Redis.from_url(dsn, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, decode_responses=True)
+        client.ping()
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise CannotMeasure(f"cannot connect to Redis at {urlsplit(dsn).hostname or 'its socket'}", why=redis_text(error), fix="check the DSN with redis-cli") from None
+    return client
+
+
+def redis_text(error: BaseException) -> str:
+    """The server's words of an error, without secrets."""
+    return redact(" ".join(str(error).split())[:300])
