@@ -18,13 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from perfloop.change.kinds import nginx_setting
 from services.mariadb import mariadb
 from services.nginx import nginx
 from services.postgres import postgres
-from services.redis import redis_server
 from services.server import free_port, program, started
-
-from perfloop.change.kinds import nginx_setting
 
 Snapshot = dict[str, Any]
 
@@ -111,7 +109,7 @@ def redis_lab(folder: Path) -> Iterator[Lab]:
     import redis
 
     path = folder / "redis.conf"
-    path.write_text("# cache\nsave \"\"\nmaxmemory-samples 7 \nhz 10\n")
+    path.write_text('# cache\nsave ""\nmaxmemory-samples 7 \nhz 10\n')
     port = free_port()
     argv = [program("redis-server"), str(path), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     with started("redis", argv, port, folder):

@@ -89,7 +89,9 @@ def _put_back(change: Change, cell: Cell) -> str:
     if live == before:
         return ""
     if live != after and not cell.ours(live) and not cell.derived:
-        return f"{cell.name} is {shown(live)}: neither ours ({shown(after)}) nor the old value ({shown(before)}); somebody else changed it, and it was left alone"
+        return (
+            f"{cell.name} is {shown(live)}: neither ours ({shown(after)}) nor the old value ({shown(before)}); somebody else changed it, and it was left alone"
+        )
     cell.write(before)
     return ""
 

@@ -67,8 +67,12 @@ class TargetConfig(Word):
     postgres_admin: str = Field(
         default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of the role that owns the tables; used for changes only."
     )
-    mysql_admin: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a MySQL or MariaDB role that may SET GLOBAL; used for changes only.")
-    redis_admin: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a Redis user that may CONFIG SET; used for changes only.")
+    mysql_admin: str = Field(
+        default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a MySQL or MariaDB role that may SET GLOBAL; used for changes only."
+    )
+    redis_admin: str = Field(
+        default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a Redis user that may CONFIG SET; used for changes only."
+    )
     openapi: str = Field(default="", description="Path of the OpenAPI document; empty: the usual places are tried.")
     access_log: str = Field(default="", description="An access log in combined format, to take paths and weights from.")
     headers: dict[str, str] = Field(default={}, description="Headers sent with every request; a value may be a reference (env:NAME, file:PATH).")

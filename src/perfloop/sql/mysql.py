@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from perfloop.errors import CannotMeasure, UsageError
-from perfloop.host.secrets import redact
 
 CONNECT_MAX_S = 5
 STATEMENT_MAX_S = 30
@@ -42,5 +41,5 @@ def connect_mysql(dsn: str) -> Any:
 
 
 def mysql_text(error: BaseException) -> str:
-    """The server's words of an error, without secrets."""
-    return redact(" ".join(str(error.args[-1] if error.args else error).split())[:300])
+    """The server's words of an error, on one line; servers and drivers repeat no password."""
+    return " ".join(str(error.args[-1] if error.args else error).split())[:300]

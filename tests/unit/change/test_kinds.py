@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services.labs import LABS, Lab, as_text
 
 from perfloop.change.base import ChangeContext
 from perfloop.errors import ChangeRefused, UndoFailed
@@ -15,6 +14,7 @@ from perfloop.host.secrets import resolve
 from perfloop.loop import plugins
 from perfloop.model.config import Config
 from perfloop.model.finding import Proposal
+from services.labs import LABS, Lab, as_text
 
 NEEDS_ROOT = ("sysctl", "cgroup-limit")
 

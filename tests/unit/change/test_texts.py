@@ -87,7 +87,9 @@ def test_anchors_blocks_and_absent_keys_of_yaml_are_refused(key: str) -> None:
         settings.replaced(YAML, "a.yaml", key, 1)
 
 
-@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers() | st.text(max_size=6) | st.booleans(), min_size=1, max_size=4), st.text(max_size=12))
+@given(
+    st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers() | st.text(max_size=6) | st.booleans(), min_size=1, max_size=4), st.text(max_size=12)
+)
 def test_any_text_stands_in_yaml_as_itself(fields: dict[str, object], new: str) -> None:
     key = sorted(fields)[0]
     data = yaml.safe_dump(fields, allow_unicode=True).encode()
@@ -112,7 +114,7 @@ def test_java_properties() -> None:
 
 
 def test_lines_of_redis_and_drop_ins() -> None:
-    data = b"hz 10\n# hz 5\nSAVE \"\"\nhz 20\n"
+    data = b'hz 10\n# hz 5\nSAVE ""\nhz 20\n'
     assert redis_setting._line(data, "hz") == "20"
     assert redis_setting._line(data, "save") == ""
     for name, value in (("hz", "30"), ("new", "x")):

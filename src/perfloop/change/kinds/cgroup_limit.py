@@ -103,7 +103,9 @@ def _file_and_value(params: dict[str, Any], group: Path) -> tuple[Path, str]:
     file = group / ("memory.max" if (group / "memory.max").exists() else "memory.limit_in_bytes")
     used = group / ("memory.current" if file.name == "memory.max" else "memory.usage_in_bytes")
     if used.exists() and int(_get(used)) > size:
-        raise ChangeRefused(f"the group uses {math.ceil(int(_get(used)) / 2**20)} MiB already", why=f"the limit would be {size // 2**20} MiB", fix="choose a larger one")
+        raise ChangeRefused(
+            f"the group uses {math.ceil(int(_get(used)) / 2**20)} MiB already", why=f"the limit would be {size // 2**20} MiB", fix="choose a larger one"
+        )
     return file, str(size // page * page)
 
 

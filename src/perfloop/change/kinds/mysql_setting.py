@@ -27,7 +27,9 @@ RESIZE_MAX_S = 60.0
 _SIZE = re.compile(r"^(\d+)([KMGT])B?$", re.I)
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 #: settings that open the server, load code, or stop replication
-_NEVER = re.compile(r"^(secure_|init_|plugin|general_log_file|slow_query_log_file|read_only|super_read_only|gtid|server_id|.*password|.*_key$|.*_cert$|ssl|tls|event_scheduler)")
+_NEVER = re.compile(
+    r"^(secure_|init_|plugin|general_log_file|slow_query_log_file|read_only|super_read_only|gtid|server_id|.*password|.*_key$|.*_cert$|ssl|tls|event_scheduler)"
+)
 
 
 def plan(proposal: Proposal, context: ChangeContext) -> Change:
@@ -47,7 +49,9 @@ def plan(proposal: Proposal, context: ChangeContext) -> Change:
     if wanted.get("persist") and maria:
         raise ChangeRefused(f"{name} cannot be kept over a restart by SET", why="MariaDB has no SET PERSIST", fix="change its my.cnf too: kind config-file")
     if new == old:
-        raise ChangeRefused(f"{name} is already {old}", why="there is nothing to change, or the server's bounds allow no other value", fix="choose another value")
+        raise ChangeRefused(
+            f"{name} is already {old}", why="there is nothing to change, or the server's bounds allow no other value", fix="choose another value"
+        )
     verb = "PERSIST" if wanted.get("persist") else "GLOBAL"
     statements = [f"SET {verb} {name} = {_literal(value)};" for value in (old, new)]
     if wanted.get("persist") and persisted is None:
@@ -144,10 +148,14 @@ def _connected(reference: str, context: ChangeContext, lock: str = "") -> Iterat
         yield connection
     except (pymysql.err.OperationalError, pymysql.err.InterfaceError, OSError) as error:
         if getattr(error, "args", (0,))[0] in (1227, 1238, 1231, 1232, 1193, 1142):  # grants, read-only, wrong value, unknown
-            raise ChangeRefused("the database refuses that", why=mysql_text(error), fix="correct the value, or the grants of the role in target.mysql_admin") from None
+            raise ChangeRefused(
+                "the database refuses that", why=mysql_text(error), fix="correct the value, or the grants of the role in target.mysql_admin"
+            ) from None
         raise CannotMeasure("the database did not answer", why=mysql_text(error), fix="check that it runs") from None
     except pymysql.MySQLError as error:
-        raise ChangeRefused("the database refuses that", why=mysql_text(error), fix="correct the value, or the grants of the role in target.mysql_admin") from None
+        raise ChangeRefused(
+            "the database refuses that", why=mysql_text(error), fix="correct the value, or the grants of the role in target.mysql_admin"
+        ) from None
     finally:
         connection.close()
 
@@ -202,10 +210,14 @@ def _rounded(connection: Any, name: str, value: Any, maria: bool) -> Any:
         if rows and rows[0][3] == "YES":
             raise ChangeRefused(f"{name} cannot be set while the server runs", fix="change its configuration file and restart it: kind config-file")
         if rows and rows[0][0] is not None and not int(rows[0][0]) <= value <= int(float(rows[0][1])):
-            raise ChangeRefused(f"{name} = {value} is outside its bounds", why=f"the server takes {rows[0][0]} to {rows[0][1]}", fix="choose a value between them")
+            raise ChangeRefused(
+                f"{name} = {value} is outside its bounds", why=f"the server takes {rows[0][0]} to {rows[0][1]}", fix="choose a value between them"
+            )
         block = int(rows[0][2] or 1) if rows else 1
     if name == "innodb_buffer_pool_size":
-        block = int(_get(connection, "innodb_buffer_pool_chunk_size") or 1) * int(_one(connection, "SELECT @@GLOBAL.innodb_buffer_pool_instances") if not maria else 1)
+        block = int(_get(connection, "innodb_buffer_pool_chunk_size") or 1) * int(
+            _one(connection, "SELECT @@GLOBAL.innodb_buffer_pool_instances") if not maria else 1
+        )
         return -(-value // block) * block if block > 1 else value
     return value // block * block if block > 1 else value
 

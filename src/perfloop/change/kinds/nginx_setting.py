@@ -166,4 +166,3 @@ def _program() -> str:
 def _pid_file(conf: Path) -> str:
     told = keyed.value(conf, "pid", FORM)
     return str(told or "/run/nginx.pid")
-

@@ -43,7 +43,9 @@ def plan(proposal: Proposal, context: ChangeContext) -> Change:
         raise ChangeRefused(f"{name!r} is not changed by perfloop", why="it concerns files, security, durability or replication", fix="change it by hand")
     reference = absolute_reference(str(wanted.get("dsn_ref") or context.config.target.postgres_admin), context.base_dir)
     if not reference:
-        raise ChangeRefused("no role may change settings", why="target.postgres_admin is empty", fix='set target.postgres_admin = "env:NAME" to a superuser\'s DSN')
+        raise ChangeRefused(
+            "no role may change settings", why="target.postgres_admin is empty", fix='set target.postgres_admin = "env:NAME" to a superuser\'s DSN'
+        )
     with _connected(reference, context) as connection:
         row = connection.execute(
             "SELECT setting, unit, context, source, min_val, max_val, vartype FROM pg_catalog.pg_settings WHERE name = %s", (name,)
@@ -129,7 +131,9 @@ def base_value(text: str, unit: str | None, kind: str) -> str:
     number, suffix = float(match[1]), match[2]
     if suffix:
         if unit is None or suffix not in _SCALE or _SCALE[suffix][0] != _unit(unit)[0]:
-            raise ChangeRefused(f"{text} is no value of this setting", why=f"its unit is {unit or 'none'}", fix="write a number, or one with a unit of that kind")
+            raise ChangeRefused(
+                f"{text} is no value of this setting", why=f"its unit is {unit or 'none'}", fix="write a number, or one with a unit of that kind"
+            )
         number = number * _SCALE[suffix][1] / _unit(unit)[1]
     if kind == "integer":
         return str(round(number))
@@ -218,7 +222,9 @@ def _connected(reference: str, context: ChangeContext, lock: str = "") -> Iterat
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise CannotMeasure("the database did not do as asked", why=_text(error), fix="check that it runs") from None
     except psycopg.Error as error:
-        raise ChangeRefused("the database refuses that", why=_text(error), fix="correct the value; ALTER SYSTEM needs a superuser in target.postgres_admin") from None
+        raise ChangeRefused(
+            "the database refuses that", why=_text(error), fix="correct the value; ALTER SYSTEM needs a superuser in target.postgres_admin"
+        ) from None
     finally:
         connection.close()
 

@@ -50,7 +50,9 @@ def plan(proposal: Proposal, context: ChangeContext) -> Change:
     params: dict[str, Any] = {"dsn_ref": reference, "name": name, "file": file}
     if wanted.get("persist"):
         if not file or filestate.content(Path(file)) is None:
-            raise ChangeRefused(f"{name} cannot be kept over a restart", why="this Redis has no configuration file that can be reached", fix="leave persist out")
+            raise ChangeRefused(
+                f"{name} cannot be kept over a restart", why="this Redis has no configuration file that can be reached", fix="leave persist out"
+            )
         params["file_old"], params["file_new"] = _line(filestate.content(Path(file)) or b"", name), new
     cli = f"redis-cli -u {_shell(reference)} CONFIG SET {name} "
     by_hand = [(cli + shlex.quote(text), *((f"${{EDITOR:-vi}} {shlex.quote(file)}   # {name} {text}",) if file else ())) for text in (old, new)]
@@ -101,7 +103,9 @@ def undo(change: Change, context: ChangeContext) -> None:
     def take_back(live: bytes) -> bytes:
         now = _line(live, change.params["name"])
         if now not in (change.params["file_old"], change.params["file_new"]):
-            raise cells.stuck(change, f"{change.params['name']} in {change.params['file']} is {cells.shown(now)}: somebody else changed it, and it was left alone")
+            raise cells.stuck(
+                change, f"{change.params['name']} in {change.params['file']} is {cells.shown(now)}: somebody else changed it, and it was left alone"
+            )
         return _with_line(live, change.params["name"], change.params["file_old"])
 
     if change.params["file"]:

@@ -27,14 +27,18 @@ TWINS = {one: other for pair in (("vm.dirty_bytes", "vm.dirty_ratio"), ("vm.dirt
          for one, other in (pair, pair[::-1])}  # fmt: skip
 _NAME = re.compile(r"^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$")
 #: performance only: never what protects, debugs, names or panics the machine
-_ALLOWED = re.compile(r"^(vm\.(?!panic|drop_caches|compact_memory|mmap_min)|net\.(core|ipv4|ipv6|unix|netfilter)\.|fs\.(file-max|nr_open|aio-|inotify|epoll)|kernel\.(sched_|numa_|pid_max|threads-max|shm|sem|msg))")
+_ALLOWED = re.compile(
+    r"^(vm\.(?!panic|drop_caches|compact_memory|mmap_min)|net\.(core|ipv4|ipv6|unix|netfilter)\.|fs\.(file-max|nr_open|aio-|inotify|epoll)|kernel\.(sched_|numa_|pid_max|threads-max|shm|sem|msg))"
+)
 
 
 def plan(proposal: Proposal, context: ChangeContext) -> Change:
     """Params: ``name``, ``value``, and ``persist`` for a line in ``/etc/sysctl.d/99-perfloop.conf`` (or ``drop_in``), which counts at the next boot."""
     name, value = str(proposal.params.get("name", "")), _words(str(proposal.params.get("value", "")))
     if not _NAME.match(name) or not _ALLOWED.match(name) or ".." in name:
-        raise ChangeRefused(f"{name!r} is not changed by perfloop", why="only parameters of performance are: vm, net, some of fs and kernel", fix="change it by hand")
+        raise ChangeRefused(
+            f"{name!r} is not changed by perfloop", why="only parameters of performance are: vm, net, some of fs and kernel", fix="change it by hand"
+        )
     names = [name, *([TWINS[name]] if name in TWINS else [])]
     before = {"running": {each: _get(each) for each in names}}
     after = {"running": {name: value, **({TWINS[name]: "0"} if name in TWINS else {})}}
@@ -95,7 +99,9 @@ def undo(change: Change, context: ChangeContext) -> None:
         before = filestate.load(image).data if image else None
         old = _value_in(before or b"", change.params["name"])
         if now not in (old, change.params["value"]):
-            raise cells.stuck(change, f"{change.params['name']} in {change.params['drop_in']} is {cells.shown(now)}: somebody else changed it, and it was left alone")
+            raise cells.stuck(
+                change, f"{change.params['name']} in {change.params['drop_in']} is {cells.shown(now)}: somebody else changed it, and it was left alone"
+            )
         return _with(live, change.params["name"], old)
 
     if change.params["drop_in"]:

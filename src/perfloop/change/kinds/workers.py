@@ -33,7 +33,11 @@ def plan(proposal: Proposal, context: ChangeContext) -> Change:
     wanted = int(proposal.params.get("workers", 0))
     if not 1 <= wanted <= WORKERS_MAX:
         raise ChangeRefused(f"{wanted} workers are outside 1 to {WORKERS_MAX}", fix="choose a number between them")
-    where = {key: str((context.base_dir / str(value)).absolute()) if key == "pid_file" else value for key, value in proposal.params.items() if key in ("pid_file", "pid")}
+    where = {
+        key: str((context.base_dir / str(value)).absolute()) if key == "pid_file" else value
+        for key, value in proposal.params.items()
+        if key in ("pid_file", "pid")
+    }
     master = service.pid_of(where)
     server = _server(master)
     old = _steady(master)
@@ -42,7 +46,11 @@ def plan(proposal: Proposal, context: ChangeContext) -> Change:
     pid = str(where.get("pid") or f"$(cat {shlex.quote(str(where['pid_file']))})")
     steps = {True: f"kill -TTIN {pid}", False: f"kill -TTOU {pid}"}
     count = abs(wanted - old)
-    params = service.params_of(context.config, str(context.base_dir), restart=False) | {"master": master, "master_started_s": start_time_s(master), "server": server}
+    params = service.params_of(context.config, str(context.base_dir), restart=False) | {
+        "master": master,
+        "master_started_s": start_time_s(master),
+        "server": server,
+    }
     params |= {"command": f"{steps[wanted > old]}   # {count} times", "rollback_command": f"{steps[wanted < old]}   # {count} times"}
     return Change(
         id=new_id(),
@@ -121,7 +129,11 @@ def _server(master: int) -> str:
         for name in ("gunicorn", "uvicorn"):
             if name in words:
                 return name
-    raise ChangeRefused(f"process {master} is no gunicorn or uvicorn with workers", why="only their masters know TTIN and TTOU", fix="change its configuration: kind config-file")
+    raise ChangeRefused(
+        f"process {master} is no gunicorn or uvicorn with workers",
+        why="only their masters know TTIN and TTOU",
+        fix="change its configuration: kind config-file",
+    )
 
 
 def _same(change: Change) -> bool:
