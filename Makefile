@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-build-isolation -c constraints.txt
 
-.PHONY: demo test lint docs services bench-loop bench-diagnosis bench-proof bench-capacity bench-database clean
+.PHONY: demo test lint docs services clean
 
 $(VENV)/.run: pyproject.toml demo/pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "perfloop needs Python 3.11 or newer: make demo PYTHON=python3.11")'
@@ -39,20 +39,8 @@ docs: $(VENV)/.dev  ## write what is generated: docs/cli.md, docs/config.md, doc
 services:  ## what tests need from the distribution, without starting any daemon
 	@sh scripts/services.sh
 
-bench-loop: $(VENV)/.dev
-	$(BIN)/python -m bench.loop
-
-bench-diagnosis: $(VENV)/.dev
-	$(BIN)/python -m bench.diagnosis
-
-bench-proof: $(VENV)/.dev  ## N=50 shortens; live campaigns go on where they stopped
-	$(BIN)/python -m bench.proof
-
-bench-capacity: $(VENV)/.dev
-	$(BIN)/python -m bench.capacity
-
-bench-database: $(VENV)/.dev
-	$(BIN)/python -m bench.database
+bench-%: $(VENV)/.dev  ## one table of what we measure about ourselves, into bench/results; their names: ls bench/*.py
+	$(BIN)/python -m bench.$*
 
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

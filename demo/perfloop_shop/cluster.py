@@ -145,6 +145,8 @@ class Cluster:
         """Take over a stopped, seeded cluster: same data, same superuser."""
         self._own(self.data)
         subprocess.run(["cp", "-a", "--reflink=auto", str(template.data / "cluster"), str(self.data)], check=True, timeout=120, capture_output=True)
+        if self.user:  # the template may be older than the user: a PostgreSQL package that was installed since brings one
+            subprocess.run(["chown", "-R", f"{self.user}:{_gid(self.user)}", str(self.data / "cluster")], check=True, timeout=60, capture_output=True)
         shutil.copy(template.password_file, self.password_file)
         self.password_file.chmod(0o600)
 

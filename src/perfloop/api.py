@@ -46,7 +46,7 @@ def check(request: CheckRequest, cwd: Path | None = None) -> Generator[Event, No
 
 def apply(request: ApplyRequest, cwd: Path | None = None) -> Generator[Event, None, RunResult]:
     """Try the changes of a saved plan, each proved, kept or undone."""
-    plan_ = stored.load_plan(request.plan, cwd)
+    plan_ = stored.load_plan(request.plan, cwd, request.config)
     asked = ImproveRequest(
         config=request.config, url=plan_.target_url, budget=request.budget, yes=request.yes, strict=request.strict, no_input=request.no_input
     )

@@ -83,7 +83,7 @@ class Crash:
         assert starts, "no undo was started after the death"
         assert starts[0] - died_at <= STARTS_MAX_S
         assert time.time() - died_at <= BACK_MAX_S
-        print(f"undo-started-s={starts[0] - died_at:.3f} state-back-s={time.time() - died_at:.3f}")  # read by bench/loop.py
+        print(f"undo-started-s={max(0.0, starts[0] - died_at):.3f} state-back-s={time.time() - died_at:.3f}")  # read by bench/loop.py
         wait_for(lambda: not list((self.root / "audit" / "open").glob("op-*.json")), 10)
         self.check_audit()
         return entry

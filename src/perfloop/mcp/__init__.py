@@ -1,1 +1,1 @@
-"""The same verbs as read-only tools for coding agents, over stdio."""
+"""The same verbs as tools for coding agents, over stdio or HTTP on loopback."""

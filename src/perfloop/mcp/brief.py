@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
+from perfloop.mcp.jobs import Job
 from perfloop.model.base import Estimate
 from perfloop.model.change import Plan
 from perfloop.model.finding import Finding, Outcome
-from perfloop.model.result import RunResult
+from perfloop.model.result import RunResult, Tried
 from perfloop.model.run import StepSummary
 from perfloop.report.headline import headline, next_command, place_text, proof_text
 
-FINDINGS_MAX = 5
+FINDINGS_MAX = 3
+SAID_SHOWN = 4
 STEPS_MAX = 8
 
 
@@ -57,6 +60,53 @@ def diagnosis(result: RunResult, full: bool) -> dict[str, Any]:
     }
 
 
+def job(running: Job) -> dict[str, Any]:
+    """A job so far, or its result in short when it is over."""
+    answer: dict[str, Any] = {"job": running.id, "state": running.state}
+    if running.state == "running":
+        return answer | {
+            "phase": running.phase,
+            "left_s": round(running.left_s) if running.left_s is not None else None,
+            "requests": running.requests,
+            "p95_s": _number(running.p95_s),
+            "said": list(running.said)[-SAID_SHOWN:],
+            "next": f"call again with job {running.id} and wait_s 45",
+        }
+    if isinstance(running.result, RunResult):
+        return answer | outcome(running.result)
+    return answer
+
+
+def outcome(result: RunResult) -> dict[str, Any]:
+    """A finished run in short: the sentence, the levels, the causes by name, what became of each change."""
+    p95 = [_number(summary.total.p95_s) if summary else None for summary in (result.before, result.after)]
+    answer: dict[str, Any] = {
+        "run_id": result.run_id,
+        "run_state": result.state,
+        "headline": headline(result),
+        "rate_per_s": result.rate_per_s,
+        "p95_before_s": p95[0],
+        "slos": [{"name": check.name, "ok": check.ok} for check in result.slo_checks],
+        "findings": [f"{f.rule} ({f.confidence.value}): {f.title}" for f in _findings(result)[:FINDINGS_MAX]],
+        "next": f"perf_diagnose with run {result.run_id}",
+    }
+    if result.tried:
+        answer |= {"p95_after_s": p95[1], "delivery_notice": result.delivery_notice, "changes": [_tried(tried) for tried in result.tried]}
+        answer["next"] = "perf_rollback with a change's id undoes it; perf_measure measures again"
+    return answer
+
+
+def _tried(tried: Tried) -> dict[str, Any]:
+    said: dict[str, Any] = {"change": tried.change.id, "title": tried.change.title, "decision": tried.decision.value}
+    said |= {"proof": proof_text(tried.verdict)} if tried.verdict else {}
+    return said | ({"reason": tried.reason} if tried.reason else {})
+
+
+def plan_hash(made: Plan) -> str:
+    """What names exactly this plan: whoever applies it says which one was read."""
+    return sha256(made.model_dump_json().encode()).hexdigest()[:16]
+
+
 def plan(made: Plan) -> dict[str, Any]:
     """Each change with its diff, risk and undo; nothing has been applied."""
     changes = [
@@ -68,10 +118,11 @@ def plan(made: Plan) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "plan_id": made.id,
+        "plan_hash": plan_hash(made),
         "run_id": made.run_id,
         "target": made.target_url,
         "changes": changes,
-        "next": f"a person runs: perfloop apply {made.id}" if changes else "nothing to change",
+        "next": f"perf_apply with plan_id and plan_hash, where it is offered; else a person runs: perfloop apply {made.id}" if changes else "nothing to change",
     }
 
 

@@ -270,4 +270,8 @@ class UiRequest(Request):
 
 
 class McpRequest(Request):
-    """Serve stored runs, diagnoses and plans to coding agents over stdio; read-only."""
+    """Serve perfloop to coding agents as MCP tools, over stdio or over HTTP on 127.0.0.1."""
+
+    allow_changes: bool = Field(default=False, description="Offer the tools that change the target: apply and rollback.")
+    http: bool = Field(default=False, description="Streamable HTTP on 127.0.0.1 behind a token, instead of stdio.")
+    port: int = Field(default=8765, ge=1, le=65_535, description="Port for --http.")

@@ -25,6 +25,6 @@ VERBS: dict[str, dict[str, str]] = {
         "demo": "start the bundled slow service and improve it",
         "init": "write a perfloop.toml from what can be discovered",
         "ui": "show stored runs in a browser, on 127.0.0.1 only",
-        "mcp": "serve stored runs and plans to coding agents over stdio",
+        "mcp": "serve perfloop to coding agents as tools, over stdio or HTTP",
     },
 }

@@ -1,4 +1,8 @@
-"""Serve stored runs, diagnoses and plans to coding agents over stdio; read-only."""
+"""Serve perfloop to coding agents as MCP tools, over stdio or over HTTP on 127.0.0.1.
+
+perfloop mcp            tools that measure and read; none that changes anything
+perfloop mcp --allow-changes
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ REQUEST = McpRequest
 
 
 def run(request: McpRequest, output: Output) -> int:
-    """Serve until stdin closes. The doors do not import one another, so this one is opened by its name."""
+    """Serve until stdin closes, or until interrupted. The doors do not import one another, so this one is opened by its name."""
     del output
     try:
         server = import_module("perfloop.mcp.server")

@@ -1,0 +1,111 @@
+"""Tools that do something: measuring sends traffic; applying and undoing change the target, and exist only where the server was started with ``--allow-changes``."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel, Field
+
+from perfloop import api
+from perfloop.errors import ChangeRefused, UsageError
+from perfloop.loop.stored import load_plan
+from perfloop.mcp import brief
+from perfloop.mcp.jobs import WAIT_MAX_S, Job, Jobs
+from perfloop.model.change import Plan, Safety
+from perfloop.model.requests import ApplyRequest, CheckRequest, Request, RollbackRequest
+
+WaitS = Annotated[float, Field(ge=0, le=WAIT_MAX_S, description="Seconds to wait for the end, 0 to 45.")]
+JobId = Annotated[str, Field(max_length=40, description="Ask for this job again instead of starting one.")]
+
+
+@dataclass
+class Served:
+    """What the tools of one server share."""
+
+    config: str
+    allow_changes: bool
+    jobs: Jobs = field(default_factory=Jobs)
+
+
+class MeasureRequest(CheckRequest):
+    """Measure and diagnose, or ask for a measurement that runs."""
+
+    job: JobId = ""
+    wait_s: WaitS = 40.0
+
+
+class ApplyPlanRequest(Request):
+    """Apply a saved plan, or ask for an application that runs."""
+
+    plan_id: str = Field(default="", max_length=200, description="Id of the plan, from perf_plan.")
+    plan_hash: str = Field(default="", max_length=64, description="Its hash, from perf_plan: what is applied is what was read.")
+    budget: str = Field(default="", max_length=10, description="Time for the whole, as 5m; empty: the configured limit.")
+    job: JobId = ""
+    wait_s: WaitS = 40.0
+
+
+class Approval(BaseModel):
+    """What a person is asked before a change that is not safe by itself."""
+
+    approve: bool = Field(description="Apply these changes now?")
+
+
+async def measure(request: MeasureRequest, served: Served, context: Context[Any, Any]) -> dict[str, Any]:
+    """Start a measurement or look after one."""
+    asked = CheckRequest.model_validate(request.model_dump(exclude={"job", "wait_s"}) | {"no_input": True})
+    job = served.jobs.get(request.job) if request.job else served.jobs.start(f"measure {request.url or 'the configured service'}", lambda: api.check(asked))
+    return await _waited(job, request.wait_s, context)
+
+
+async def apply(request: ApplyPlanRequest, served: Served, context: Context[Any, Any]) -> dict[str, Any]:
+    """Apply the plan that was read, each change proved and kept or undone."""
+    if request.job:
+        return await _waited(served.jobs.get(request.job), request.wait_s, context)
+    if not request.plan_id:
+        raise UsageError("no plan is named", fix="perf_plan makes one: pass its plan_id and plan_hash")
+    plan = load_plan(request.plan_id, None, served.config)
+    if request.plan_hash != brief.plan_hash(plan):
+        raise ChangeRefused(
+            f"the hash {request.plan_hash or '(none)'} is not that of {plan.id}",
+            why="the plan has changed since it was read, or was never read",
+            fix="call perf_plan again, read it, and pass its plan_hash",
+        )
+    approved = await _approved(plan, context)
+    asked = ApplyRequest(config=served.config, plan=plan.id, yes=approved, budget=request.budget, no_input=True)
+    return await _waited(served.jobs.start(f"apply {plan.id}", lambda: api.apply(asked)), request.wait_s, context)
+
+
+async def rollback(request: RollbackRequest, served: Served, context: Context[Any, Any]) -> dict[str, Any]:
+    """Undo changes; with ``show`` only say how."""
+    del context
+    asked: RollbackRequest = request.with_(config=served.config)
+    result = await asyncio.to_thread(api.rollback, asked)
+    return dict(result.model_dump(mode="json"))
+
+
+async def _approved(plan: Plan, context: Context[Any, Any]) -> bool:
+    """Whether a person said yes to the changes that ask. A client that cannot ask gets no for an answer: then they are shown and not applied."""
+    asking = [change for change in plan.changes if change.safety == Safety.ASK]
+    if not asking:
+        return False
+    capabilities = context.client_capabilities
+    if capabilities is None or capabilities.elicitation is None:
+        return False
+    listed = "\n".join(f"- {change.title} (risk: {change.risk or 'not stated'}; undo: {'; '.join(change.undo_commands)})" for change in asking)
+    answer = await context.elicit(f"perfloop would make these changes on {plan.target_url}:\n{listed}", Approval)
+    return answer.action == "accept" and answer.data.approve
+
+
+async def _waited(job: Job, wait_s: float, context: Context[Any, Any]) -> dict[str, Any]:
+    """Wait with progress once a second; the state, or the short result when it is over."""
+    for second in range(round(wait_s)):
+        if await asyncio.to_thread(job.wait, 1.0):
+            break
+        await context.report_progress(second + 1, None, job.said[-1] if job.said else job.title)
+    if job.error is not None:
+        raise ToolError(job.error.render())
+    return brief.job(job)
