@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 from typing import cast
 
@@ -12,7 +13,7 @@ from perfloop.load.engines import http
 from perfloop.load.engines.base import End, Engine, Second
 from perfloop.load.merge import merge_checks, merge_journeys, merge_slots, merge_steps
 from perfloop.model.journey import Workload
-from perfloop.model.run import CheckSamples, JourneySamples, SecondSamples, StepSamples, Window
+from perfloop.model.run import CheckSamples, HistogramData, JourneySamples, SecondSamples, StepSamples, Window
 from perfloop.stats.histogram import Histogram
 
 LATENESS_MIN_S = 0.001
@@ -24,13 +25,18 @@ PARTS_MAX = 16  # of a step, before they are merged
 
 @dataclass(frozen=True)
 class Progress:
-    """A window so far: all requests that were due, successes, failures, and the latencies of the successes."""
+    """A window so far: all requests that were due, successes, failures, and the latencies of the successes.
+
+    ``second`` is what is new; ``so_far()`` makes a window of what there is, for whoever is stopped in the middle.
+    """
 
     elapsed_s: float
     sent: int
     ok: int
     errors: int
     histogram: Histogram
+    second: Second
+    so_far: Callable[[], Window]
 
 
 @dataclass
@@ -45,12 +51,14 @@ class _Total:
     slots: list[SecondSamples] = field(default_factory=list)
     slot_s: float = 1.0
     last_s: float = 0.0
+    elapsed_s: float = 0.0
     sent: int = 0
     ok: int = 0
     errors: int = 0
 
     def add(self, second: Second) -> None:
         """One second: its counts, its p95 (0 without any success) and its slot."""
+        self.elapsed_s = second.elapsed_s
         for new in second.steps:
             parts = self.steps.setdefault(new.name, [])
             parts.append(new)
@@ -83,6 +91,7 @@ def run_window(workload: Workload, label: str, engine: ModuleType = http) -> Gen
     where the generator failed; a service that fails is counted, not raised.
     """
     total = _Total({step.name: [] for journey in workload.all_journeys for step in journey.steps})
+    started_at = time.time()
     load = cast(Engine, engine).run(workload)
     try:
         while True:
@@ -91,7 +100,7 @@ def run_window(workload: Workload, label: str, engine: ModuleType = http) -> Gen
             except StopIteration as stop:
                 return _window(workload, label, total, stop.value)
             total.add(second)
-            yield Progress(second.elapsed_s, total.sent, total.ok, total.errors, total.latency)
+            yield Progress(second.elapsed_s, total.sent, total.ok, total.errors, total.latency, second, partial(_so_far, workload, label, total, started_at))
     finally:
         load.close()
 
@@ -127,6 +136,13 @@ def _span(bins: Sequence[tuple[int, int]]) -> float:
         if seen <= 0.95 * total:
             high = at
     return float(max(1, high - (low or 0)))
+
+
+def _so_far(workload: Workload, label: str, total: _Total, started_at: float) -> Window:
+    """What was measured until now, of a window that does not go on."""
+    end = End(started_at=started_at, duration_s=total.elapsed_s, lateness=HistogramData(), stopped_early="interrupted")
+    window: Window = _window(workload, label, total, end).with_(achieved_per_s=None)
+    return window
 
 
 def _window(workload: Workload, label: str, total: _Total, end: End) -> Window:

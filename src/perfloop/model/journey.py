@@ -103,6 +103,7 @@ class Workload(Word):
     """One window of load. Latency counts from the intended start of each request; what is due after ``duration_s`` is not sent, what was sent is awaited at most ``timeout_s``."""
 
     base_url: str
+    run_id: str = Field(default="", pattern=r"^[A-Za-z0-9._:-]*$", max_length=200)  # by which ``perfloop stop`` finds its processes
     steps: tuple[Step, ...] = ()  # each a journey of its own
     journeys: tuple[Journey, ...] = ()
     script: Script | None = None

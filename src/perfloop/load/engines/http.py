@@ -1,40 +1,31 @@
-"""The HTTP/1.1 engine, seen from the loop: starts the child process that sends the load, reads it, and ends it.
+"""The HTTP engine, seen from the loop: starts the processes that send the load, reads them, and ends them.
 
-Latency counts from the intended start of a request, redirects are not followed (3xx is a success), bodies are counted and not
-decompressed, and each request ends in exactly one class: ok, connect, timeout, reset, protocol, status_4xx or status_5xx.
+Latency counts from the intended start of a request, bodies are counted and unpacked only where a journey looks at them, and each request ends
+in exactly one class: ok, connect, timeout_connect, timeout_first_byte, timeout, reset, protocol, status_4xx, status_5xx or check.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import select
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Generator
-from contextlib import suppress
+from collections import deque
+from collections.abc import Generator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import perfloop
 from perfloop.errors import CannotMeasure, UsageError
 from perfloop.load.engines.base import End, Second
+from perfloop.load.engines.child import Child
 from perfloop.load.engines.requests import build_templates, parse_origin
+from perfloop.load.merge import merge_ends, merge_seconds
 from perfloop.model.journey import Workload
 from perfloop.model.run import CheckSamples, HistogramData, JourneySamples, StepSamples
 
 ID = "http"
 WORKER = "perfloop.load.engines.http_worker"
-SILENCE_MAX_S = 10.0  # the worker writes every second, also while it only waits
-START_MAX_S = 30.0
-LINE_MAX_BYTES = 64 * 2**20
-END_WAIT_S = 2.0
-_PIPE_BYTES = 2**20  # room for what is written while our reader does something else
-_F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ of Linux
+GO_LEAD_S = 0.1  # between the last worker's readiness and the common start
+HOOK_MAX_S = 330.0
 
 
 def available() -> str:
@@ -44,67 +35,100 @@ def available() -> str:
 
 
 def run(workload: Workload) -> Generator[Second, None, End]:
-    """Sends one window of load from a child process; yields the new counts each second.
+    """Sends one window of load from ``workload.workers`` child processes; yields the new counts of all of them each second.
 
-    Closing the generator (or Ctrl-C in it) ends the child by its process id. ``UsageError`` for requests that cannot be made,
-    ``CannotMeasure`` where the child died, hung or could not go on.
+    Closing the generator (or Ctrl-C in it) ends the children by their process ids. ``UsageError`` for requests that cannot be made,
+    ``CannotMeasure`` where a child died, hung or could not go on.
     """
-    if reason := available():
-        raise CannotMeasure("the load engine cannot run", why=reason, fix="pip install uvloop httptools")
     _check(workload)
-    with tempfile.TemporaryFile() as complaints:
-        child = _start(complaints)
-        try:
-            return (yield from _follow(child, workload, complaints))
-        finally:
-            _end(child)
+    children: list[Child] = []
+    try:
+        parts = workload.sharded(workload.workers) if workload.workers > 1 else (workload,)
+        together = len(parts) > 1 and workload.start_at_s is None
+        for part in parts:
+            children.append(Child(WORKER, workload.run_id))
+            children[-1].tell(part.model_dump_json()[:-1] + (',"wait_for_go":true}' if together else "}"))
+            if workload.start_at_s is not None:
+                children[-1].wait_until(workload.start_at_s)
+        return (yield from _follow(children))
+    finally:
+        for child in children:
+            child.close()
+
+
+def run_hook(workload: Workload, name: str) -> str:
+    """Runs ``setup`` or ``teardown`` of the workload's script once; what it returned, as JSON, empty for nothing."""
+    child = Child(WORKER, workload.run_id)
+    try:
+        child.tell(workload.model_dump_json()[:-1] + f',"hook":"{name}"}}')
+        child.patient_until_s += HOOK_MAX_S
+        while not child.ended:
+            _wait([child])
+            for message in child.read():
+                if message["type"] == "failed":
+                    raise CannotMeasure(message["what"], why=message["why"], fix=message["fix"])
+                return str(message["data"])
+        raise child.died()
+    finally:
+        child.close()
 
 
 def _check(workload: Workload) -> None:
+    if reason := available():
+        raise CannotMeasure("the load engine cannot run", why=reason, fix="pip install uvloop httptools")
     origin = parse_origin(workload.base_url)
     for step in (step for journey in workload.all_journeys for step in journey.steps):
         build_templates(origin, step.method, step.paths, (*workload.headers, *step.headers), step.body)
-    if workload.ca_file and not Path(workload.ca_file).is_file():
-        raise UsageError(f"the CA file {workload.ca_file} does not exist", fix="give the path of certificates in PEM form as target.ca_file")
+    for what, file in (("CA", workload.ca_file or workload.tls.ca_file), ("certificate", workload.tls.cert_file), ("key", workload.tls.key_file)):
+        if file and not Path(file).is_file():
+            raise UsageError(f"the {what} file {file} does not exist", fix="give the path of a file in PEM form")
 
 
-def _start(complaints: IO[bytes]) -> subprocess.Popen[bytes]:
-    # the child must find the same perfloop, also where it is not installed but on a relative path
-    paths = [str(Path(perfloop.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
-    child = subprocess.Popen(
-        [sys.executable, "-m", WORKER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=complaints,
-        env=environment,
-        process_group=0,  # Ctrl-C in the terminal reaches us, and we end the child
-    )
-    assert child.stdout is not None
-    with suppress(OSError):
-        fcntl.fcntl(child.stdout, _F_SETPIPE_SZ, _PIPE_BYTES)
-    return child
+def _follow(children: Sequence[Child]) -> Generator[Second, None, End]:
+    """Reads all children until their windows are over: a second is told when each has told it, so that it is whole."""
+    seconds: list[deque[Second]] = [deque() for _ in children]
+    ends: list[End | None] = [None] * len(children)
+    started = [0.0] * len(children)
+    ready = 0
+    while not all(ends):
+        for child in _wait([child for child, end in zip(children, ends, strict=True) if end is None]):
+            place = children.index(child)
+            for message in child.read():
+                match message["type"]:
+                    case "ready":
+                        ready += 1
+                        if ready == len(children):
+                            _go(children)
+                    case "started":
+                        started[place] = message["at"]
+                    case "second":
+                        seconds[place].append(_second(message))
+                    case "end":
+                        ends[place] = _ended(started[place], message)
+                    case "failed":
+                        raise CannotMeasure(message["what"], why=message["why"], fix=message["fix"])
+            if child.ended and ends[place] is None:
+                raise child.died()
+        while any(seconds) and all(told or end for told, end in zip(seconds, ends, strict=True)):
+            now = [told.popleft() for told in seconds if told]
+            yield now[0] if len(now) == 1 else merge_seconds(now)
+    known = [end for end in ends if end is not None]
+    return known[0] if len(known) == 1 else merge_ends(known)
 
 
-def _follow(child: subprocess.Popen[bytes], workload: Workload, complaints: IO[bytes]) -> Generator[Second, None, End]:
-    assert child.stdin is not None
-    try:
-        child.stdin.write(workload.model_dump_json().encode() + b"\n")
-        child.stdin.flush()
-    except BrokenPipeError as error:
-        raise _died(child, complaints) from error
-    started_at = 0.0
-    for message in _messages(child, complaints):
-        match message["type"]:
-            case "started":
-                started_at = message["at"]
-            case "second":
-                yield _second(message)
-            case "end":
-                return _ended(started_at, message)
-            case "failed":
-                raise CannotMeasure(message["what"], why=message["why"], fix=message["fix"])
-    raise _died(child, complaints)
+def _go(children: Sequence[Child]) -> None:
+    at_s = time.time() + GO_LEAD_S
+    for child in children:
+        child.tell(repr(at_s))
+
+
+def _wait(children: Sequence[Child]) -> list[Child]:
+    """The children that have something to say; ``CannotMeasure`` where one is silent for too long."""
+    until_s = min(child.patient_until_s for child in children)
+    readable, _, _ = select.select([child.fd for child in children], [], [], max(0.0, until_s - time.monotonic()))
+    if not readable:
+        raise min(children, key=lambda child: child.patient_until_s).silent()
+    return [child for child in children if child.fd in readable]
 
 
 def _second(message: dict[str, Any]) -> Second:
@@ -130,56 +154,3 @@ def _ended(started_at: float, message: dict[str, Any]) -> End:
         arrived=tuple((b, c) for b, c in message["arrived"]),
         answered=tuple((b, c) for b, c in message["answered"]),
     )
-
-
-def _messages(child: subprocess.Popen[bytes], complaints: IO[bytes]) -> Generator[dict[str, Any], None, None]:
-    """Lines of the child until it closes its output; ``CannotMeasure`` where it is silent for too long."""
-    assert child.stdout is not None
-    fd, left = child.stdout.fileno(), b""
-    patience_s = START_MAX_S
-    heard_s = time.monotonic()
-    while True:
-        ready, _, _ = select.select([fd], [], [], max(0.0, heard_s + patience_s - time.monotonic()))
-        if not ready:
-            raise CannotMeasure(
-                "the load generator does not answer", why=f"it was silent for {patience_s:.0f} s", fix="give this machine a free core, or lower the rate"
-            )
-        data = os.read(fd, 2**20)
-        if not data:
-            return
-        *lines, left = (left + data).split(b"\n")
-        if len(left) > LINE_MAX_BYTES:
-            raise _died(child, complaints)
-        for line in lines:
-            yield json.loads(line)
-        heard_s, patience_s = time.monotonic(), SILENCE_MAX_S
-
-
-def _died(child: subprocess.Popen[bytes], complaints: IO[bytes]) -> CannotMeasure:
-    """The error for a child that ended, or talks nonsense, before its window was over."""
-    _end(child)
-    code = child.returncode
-    complaints.seek(0, os.SEEK_END)
-    complaints.seek(max(0, complaints.tell() - 2000))
-    said = complaints.read().decode(errors="replace").strip().splitlines()
-    how = f"it was ended by signal {-code}" if code is not None and code < 0 else f"it ended with code {code}"
-    why = f"{how}: {said[-1]}" if said else how
-    return CannotMeasure(
-        "the load generator ended before its window did",
-        why=why,
-        fix="run it again; if it was killed for memory (signal 9), lower the rate or measure.connections_max",
-    )
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Ends the child: closing its stdin is enough for a sound one; the others are killed by their process id."""
-    assert child.stdin is not None
-    assert child.stdout is not None
-    with suppress(OSError):
-        child.stdin.close()
-    child.stdout.close()
-    try:
-        child.wait(END_WAIT_S)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
