@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
-from perfloop.loop import engineer, knowing, loadtest, opening, stored, undo
+from perfloop.loop import engineer, knowing, loadtest, opening, stopping, stored, undo
 from perfloop.loop.demo import run_demo
 from perfloop.model.change import Plan
 from perfloop.model.event import Event
-from perfloop.model.replies import BaselineResult, DoctorResult, InitResult, LogResult, RollbackResult, RunsResult
+from perfloop.model.replies import BaselineResult, DoctorResult, InitResult, LogResult, RollbackResult, RunsResult, StopResult
 from perfloop.model.requests import (
     ApplyRequest,
     BaselineRequest,
@@ -27,6 +27,7 @@ from perfloop.model.requests import (
     ReportRequest,
     RollbackRequest,
     RunsRequest,
+    StopRequest,
 )
 from perfloop.model.result import RunResult
 from perfloop.model.verdict import Verdict
@@ -83,6 +84,11 @@ def plan(request: PlanRequest, cwd: Path | None = None) -> Plan:
 def rollback(request: RollbackRequest, cwd: Path | None = None) -> RollbackResult:
     """Undo what is open, kept or stuck; with ``show``, print the commands only."""
     return undo.rollback(request, cwd)
+
+
+def stop(request: StopRequest) -> StopResult:
+    """End the load of a run, or all load of this machine, at once."""
+    return stopping.stop(request)
 
 
 def baseline(request: BaselineRequest, cwd: Path | None = None) -> BaselineResult:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from perfloop.cli.output import Output
 from perfloop.model.change import Plan
-from perfloop.model.replies import BaselineResult, DoctorResult, LogResult, RollbackResult
+from perfloop.model.replies import BaselineResult, DoctorResult, LogResult, RollbackResult, StopResult
 from perfloop.model.result import RunResult
 from perfloop.model.verdict import Verdict
 from perfloop.report.formats import terminal
@@ -51,6 +51,14 @@ def plan_text(plan: Plan) -> str:
         lines += [f"   {line}" for line in item.diff.splitlines()]
         lines += [f"   note: {text}" for text in item.lint] + [f"   undo: {command}" for command in item.undo_commands]
     return printable("\n".join([*lines, "", f"Next:  perfloop apply {plan.id}"]))
+
+
+def stop_text(result: StopResult) -> str:
+    """One line a process."""
+    if not result.stopped:
+        return "No load is running." if result.ok else "Load is still running."
+    lines = [f"{item.how}: process {item.pid}{f' of run {item.run_id}' if item.run_id else ''}" for item in result.stopped]
+    return printable("\n".join(lines if result.ok else [*lines, "Load is still running: run it again as the user who started it."]))
 
 
 def rollback_text(result: RollbackResult) -> str:

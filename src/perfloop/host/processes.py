@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
@@ -28,6 +30,36 @@ def start_time_s(pid: int) -> float | None:
     except CannotMeasure:
         return None
     return None if stat.state in "ZX" else stat.started_s
+
+
+def end_process(pid: int, started_s: float, patience_s: float) -> Literal["stopped", "killed", "gone", "refused"]:
+    """Asks one process to end (SIGTERM), and kills it where it has not after ``patience_s``. ``started_s`` names it: another one that has got its pid meanwhile is left alone."""
+    try:
+        handle = os.pidfd_open(pid) if sys.platform == "linux" else -1
+    except ProcessLookupError:
+        return "gone"
+    try:
+        if start_time_s(pid) != started_s:
+            return "gone"
+        for number, patience in ((signal.SIGTERM, patience_s), (signal.SIGKILL, patience_s)):
+            try:
+                if handle >= 0:
+                    signal.pidfd_send_signal(handle, number)
+                else:
+                    os.kill(pid, number)
+            except ProcessLookupError:
+                return "gone"
+            except PermissionError:
+                return "refused"
+            until_s = time.monotonic() + patience
+            while time.monotonic() < until_s:
+                if start_time_s(pid) != started_s:
+                    return "stopped" if number == signal.SIGTERM else "killed"
+                time.sleep(0.02)
+        return "refused"
+    finally:
+        if handle >= 0:
+            os.close(handle)
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:

@@ -5,26 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from math import sqrt
+from pathlib import Path
 
 from perfloop.errors import UsageError
-from perfloop.model.config import JourneyConfig
-from perfloop.model.journey import Journeys, Step
+from perfloop.model.config import JourneyConfig, StepConfig
+from perfloop.model.journey import Feed, Journey, Journeys, Step
 
 PATHS_MAX = 500  # concrete paths of one step
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _GOLDEN = (sqrt(5) - 1) / 2
 
 
-def journeys_from_config(journeys: Sequence[JourneyConfig]) -> Journeys:
-    """The configured journeys as steps; ``UsageError`` names a range that is none, or a name used twice."""
+def journeys_from_config(journeys: Sequence[JourneyConfig], base_dir: Path | None = None) -> Journeys:
+    """The configured journeys: single requests as steps, the others as journeys. ``UsageError`` names a range that is none, or a name used twice.
+
+    Files are relative to ``base_dir``.
+    """
     if not journeys:
         raise UsageError("there are no journeys", why="the configuration has none", fix='add [[journeys]] with path = "/…" to perfloop.toml')
-    steps = tuple(_step(journey) for journey in journeys)
-    names = [step.name for step in steps]
+    folder = base_dir or Path()
+    steps = tuple(_step(journey, folder, journey.weight) for journey in journeys if not _several(journey))
+    several = tuple(_journey(journey, folder, number) for number, journey in enumerate(journeys, 1) if _several(journey))
+    names = [step.name for step in steps] + [journey.name for journey in several]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"two journeys are called {name}", why="results are told apart by the name", fix='give one of them another name = "…"')
-    return Journeys(steps=steps, source="configuration")
+    return Journeys(steps=steps, journeys=several, source="configuration")
 
 
 def expand(path: str, count_max: int = PATHS_MAX) -> tuple[str, ...]:
@@ -49,17 +56,38 @@ def expand(path: str, count_max: int = PATHS_MAX) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _step(journey: JourneyConfig) -> Step:
-    paths = expand(journey.path) if journey.path else tuple(path for given in journey.paths for path in expand(given, PATHS_MAX // len(journey.paths) or 1))
-    shown = _RANGE.sub("{id}", journey.path or journey.paths[0])
+def _several(journey: JourneyConfig) -> bool:
+    """True where it is more than one request by itself."""
+    return bool(journey.steps or journey.feeds or journey.extracts)
+
+
+def _journey(journey: JourneyConfig, folder: Path, number: int) -> Journey:
+    parts = journey.steps or (journey,)
+    feeds = tuple(Feed(file=str(folder / file)) for file in journey.feeds)
+    steps = tuple(_step(part, folder, 1.0) for part in parts)
+    name = journey.name or f"journey {number}"
+    return Journey(
+        name=name, steps=steps, weight=journey.weight, feeds=feeds, think_s=journey.think_s if journey.steps else (0.0, 0.0), repeatable=journey.repeatable
+    )
+
+
+def _step(step: StepConfig, folder: Path, weight: float) -> Step:
+    paths = expand(step.path) if step.path else tuple(path for given in step.paths for path in expand(given, PATHS_MAX // len(step.paths) or 1))
+    shown = _VARIABLE.sub(r"{\1}", _RANGE.sub("{id}", step.path or step.paths[0]))
     for path in paths:
         if not path.startswith("/"):
             raise UsageError(f"the path {path[:120]!r} does not start with /", fix="write paths as /orders/1?page=2; the host is target.url")
     return Step(
-        name=journey.name or f"{journey.method} {shown}",
-        method=journey.method,
+        name=step.name or f"{step.method} {shown}",
+        method=step.method,
         paths=paths,
-        weight=journey.weight,
-        headers=tuple(journey.headers.items()),
-        body=journey.body,
+        weight=weight,
+        headers=tuple(step.headers.items()),
+        body=step.body,
+        body_file=str(folder / step.body_file) if step.body_file else "",
+        checks=step.checks,
+        extracts=step.extracts,
+        think_s=step.think_s,
+        timeout_s=step.timeout_s,
+        redirects_max=step.redirects_max,
     )

@@ -134,7 +134,7 @@ def audited(test: Test) -> Generator[Event, None, LoadTest]:
 def repeatable(session: Session) -> bool:
     """False where requests change data and nothing puts it back."""
     journeys = session.config.journeys
-    changing = [j for j in journeys if j.method not in ("GET", "HEAD") and not j.repeatable]
+    changing = [j for j in journeys if j.methods - {"GET", "HEAD"} and not j.repeatable]
     return not changing or bool(session.config.hooks.reset)
 
 

@@ -11,10 +11,11 @@ from perfloop.host.machine import steal_seconds
 from perfloop.host.processes import allowed_cpus, cpu_seconds, descendants, start_time_s
 from perfloop.load.run import run_window
 from perfloop.load.search import knee_slo, search_rate
+from perfloop.model.arrival import Timeouts, Tls
 from perfloop.model.base import Estimate
 from perfloop.model.config import Config
 from perfloop.model.event import Event, PhaseStarted, RunningEstimate, Told
-from perfloop.model.journey import Step, Workload
+from perfloop.model.journey import Journey, Step, Workload
 from perfloop.model.result import Slo
 from perfloop.model.run import RateSearch, Window
 from perfloop.model.target import Target
@@ -40,6 +41,8 @@ class Meter:
     steps: tuple[Step, ...]
     headers: tuple[tuple[str, str], ...]
     deadline: float  # monotonic: the end of the whole run
+    journeys: tuple[Journey, ...] = ()
+    run_id: str = ""
     points: list[tuple[float, float]] = field(default_factory=list)  # (concurrency, requests/s) of every ok rate probe
 
     @property
@@ -52,27 +55,38 @@ class Meter:
         return tuple(seen)
 
     @property
-    def generator_cpu(self) -> int | None:
-        """A core that no process of the service is pinned to, so that load and service do not share it; None where there is none."""
-        mine = sorted(allowed_cpus())
+    def generator_cpus(self) -> tuple[int, ...]:
+        """Cores that no process of the service is pinned to, so that load and service do not share them."""
         theirs = {cpu for process in self.target.processes for cpu in process.cpus}
-        free = [cpu for cpu in mine if cpu not in theirs]
-        return free[-1] if free else None
+        return tuple(cpu for cpu in sorted(allowed_cpus()) if cpu not in theirs)
+
+    @property
+    def generator_cpu(self) -> int | None:
+        """The last of these cores; None where there is none."""
+        return self.generator_cpus[-1] if self.generator_cpus else None
 
     def workload(self, rate_per_s: float, duration_s: float, seed: int) -> Workload:
         """The configured steps at this rate; the same seed gives the same schedule."""
-        measure = self.config.measure
+        measure, target = self.config.measure, self.config.target
         return Workload(
             base_url=self.target.url,
+            run_id=self.run_id,
             steps=self.steps,
+            journeys=self.journeys,
             rate_per_s=rate_per_s,
             duration_s=duration_s,
             seed=seed,
             timeout_s=measure.timeout_s,
             connections_max=measure.connections_max,
             headers=self.headers,
-            ca_file=self.config.target.ca_file,
+            ca_file=target.ca_file,
+            tls=Tls(cert_file=target.cert_file, key_file=target.key_file),
+            timeouts=Timeouts(connect_s=measure.connect_timeout_s, first_byte_s=measure.first_byte_timeout_s),
+            source_addresses=measure.source_addresses,
+            workers=measure.generator_processes,
             cpu=self.generator_cpu,
+            cpus=self.generator_cpus,
+            error_rate_stop=self.config.limits.error_rate_stop,
         )
 
     def window(self, label: str, rate_per_s: float, duration_s: float, seed: int = 1, timeout_s: float | None = None) -> Generator[Event, None, Window]:

@@ -75,13 +75,13 @@ def understand(session: Session) -> Generator[Event, None, None]:
     target = discover(session.config, session.base_dir)
     headers = tuple((name, _header(value, session.base_dir)) for name, value in session.config.target.headers.items())
     journeys = _journeys(session, headers)
-    session.meter = Meter(session.config, target, journeys.steps, headers, session.deadline)
+    session.meter = Meter(session.config, target, journeys.steps, headers, session.deadline, journeys.journeys, session.result.run_id)
     session.put(target=target, journeys=journeys, state="running")
     session.note(*session.policy.notes, *target.unknown)
     if target.processes:
         first = target.processes[0]
         yield Told(text=f"{target.url} is process {first.pid}: {' '.join(x for x in (first.runtime, first.runtime_version, first.framework) if x)}")
-    yield Told(text=f"{len(journeys.steps)} kinds of request, from the {journeys.source}")
+    yield Told(text=f"{len(journeys.steps) + len(journeys.journeys)} kinds of request, from the {journeys.source}")
     yield from _pinning(session)
 
 
@@ -160,7 +160,7 @@ def _journeys(session: Session, headers: tuple[tuple[str, str], ...]) -> Journey
     document = _openapi(session, headers)
     journeys: Journeys | None = None
     if config.journeys:
-        journeys = journeys_from_config(config.journeys)
+        journeys = journeys_from_config(config.journeys, session.base_dir)
     elif config.target.access_log:
         path = session.base_dir / config.target.access_log
         if not path.is_file():

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from perfloop.model.arrival import Spread
 from perfloop.model.base import Word
+from perfloop.model.journey import Check, Extract
 from perfloop.model.limits import RatePerS, TimeoutS
 from perfloop.model.result import Slo
 from perfloop.model.target import Environment
@@ -37,22 +39,45 @@ class CandidateConfig(Word):
     step: str = Field(default="", description="The endpoint by which it is judged; empty: all requests together.")
 
 
-class JourneyConfig(Word):
-    """One kind of request and its weight."""
+class StepConfig(Word):
+    """One request. ${variable} in path, headers and body is a column of a feed, or what an earlier step extracted."""
 
     name: str = Field(default="", description="Label; METHOD and path where empty.")
     path: str = Field(default="", description="Path with query. {a..b} expands to numbers spread over that range.")
     paths: tuple[str, ...] = Field(default=(), description="Several concrete paths, sent in turn.")
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
-    weight: float = Field(default=1.0, gt=0)
     headers: dict[str, str] = {}
     body: str = ""
+    body_file: str = Field(default="", description="File whose bytes are the body, relative to this configuration.")
+    checks: tuple[Check, ...] = Field(default=(), description='What must be true of the answer, e.g. {of = "json", path = "ok", equals = "true"}.')
+    extracts: tuple[Extract, ...] = Field(default=(), description='Values taken from the answer, e.g. {name = "token", of = "json", path = "token"}.')
+    think_s: Spread = Field(default=(0.0, 0.0), description="Pause after it, between these two.")
+    timeout_s: TimeoutS | None = Field(default=None, description="Of this request; empty: measure.timeout_s.")
+    redirects_max: int = Field(default=0, ge=0, le=20, description="Redirects to the same origin that are followed.")
+
+
+class JourneyConfig(StepConfig):
+    """One kind of request and its weight, or several steps in order by one user."""
+
+    weight: float = Field(default=1.0, gt=0)
     repeatable: bool = Field(default=False, description="For requests that change data: says that sending it again leaves the same state.")
+    steps: tuple[StepConfig, ...] = Field(default=(), max_length=500, description="Instead of one request; the first that fails ends the iteration.")
+    feeds: tuple[str, ...] = Field(
+        default=(), description="CSV or JSONL files, relative to this configuration: each iteration gets a row, whose columns are variables."
+    )
+
+    @property
+    def methods(self) -> set[str]:
+        """The methods of all its requests."""
+        return {step.method for step in self.steps or (self,)}
 
     @model_validator(mode="after")
     def _one_path(self) -> JourneyConfig:
-        if bool(self.path) == bool(self.paths):
-            raise ValueError("a journey needs either path or paths")
+        if bool(self.path) + bool(self.paths) + bool(self.steps) != 1:
+            raise ValueError("a journey needs either path, paths or steps")
+        for step in self.steps:
+            if bool(step.path) == bool(step.paths):
+                raise ValueError("a step needs either path or paths")
         return self
 
 
@@ -77,6 +102,8 @@ class TargetConfig(Word):
     access_log: str = Field(default="", description="An access log in combined format, to take paths and weights from.")
     headers: dict[str, str] = Field(default={}, description="Headers sent with every request; a value may be a reference (env:NAME, file:PATH).")
     ca_file: str = Field(default="", description="CA certificates to trust, PEM.")
+    cert_file: str = Field(default="", description="Certificate to show to the target (mTLS), PEM.")
+    key_file: str = Field(default="", description="Its key, PEM; empty: in the same file.")
     health_path: str = Field(default="", description="Path that answers 2xx when the service is healthy; empty: the first step.")
     restart_command: str = Field(default="", description="Command that restarts the service and returns when it was told to; run without a shell.")
     restart_timeout_s: TimeoutS = 30.0
@@ -131,7 +158,11 @@ class MeasureConfig(Word):
     effect_min: float = Field(default=0.05, ge=0, le=1, description="Smallest relative improvement worth keeping.")
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     timeout_s: TimeoutS = 10.0
+    connect_timeout_s: TimeoutS | None = Field(default=None, description="Of opening a connection; empty: timeout_s.")
+    first_byte_timeout_s: TimeoutS | None = Field(default=None, description="Of the first byte of an answer; empty: timeout_s.")
     connections_max: int = Field(default=256, ge=1, le=50_000)
+    source_addresses: tuple[str, ...] = Field(default=(), description="Local addresses to connect from, in turn: one has 28,232 ports.")
+    generator_processes: int = Field(default=1, ge=1, le=256, description="Processes that send the load, for a machine with several free cores.")
     throughput: bool = Field(default=True, description="Search the highest rate that keeps the SLO, before and after.")
     experiments: bool = Field(default=True, description="Run the experiments that confirm or refute findings.")
     seed: int = 1
@@ -142,6 +173,7 @@ class LimitsConfig(Word):
 
     time_max_s: float = Field(default=900.0, ge=30, le=86_400, description="Budget of one improve.")
     rate_max_per_s: RatePerS = 500.0
+    error_rate_stop: float = Field(default=0.5, gt=0, le=1, description="Load stops at once when more than this share of its requests (50 or more) failed.")
     change_lease_s: float = Field(default=60.0, ge=5, le=300, description="A change whose lease is not renewed for this long is undone.")
     undo_max_s: float = Field(default=300.0, ge=5, le=300)
     changes_max: int = Field(default=8, ge=0, le=100)

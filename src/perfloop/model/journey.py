@@ -93,10 +93,17 @@ class Script(Word):
 
 
 class Journeys(Word):
-    """All steps of the load, and where they came from (``configuration``, ``access log``, ``openapi``)."""
+    """All of the load, single requests and journeys of several, and where it came from (``configuration``, ``access log``, ``openapi``)."""
 
-    steps: tuple[Step, ...] = Field(min_length=1)
+    steps: tuple[Step, ...] = ()
+    journeys: tuple[Journey, ...] = ()
     source: str
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.steps and not self.journeys:
+            raise ValueError("there is nothing to send")
+        return self
 
 
 class Workload(Word):

@@ -50,6 +50,22 @@ class RollbackResult(Word):
     health: str = ""  # of the target, after the undo
 
 
+class StoppedLoad(Word):
+    """One process that sent load: ``stopped`` when asked, ``killed`` where it did not listen, ``gone`` before, or ``refused`` by the system."""
+
+    pid: int
+    run_id: str = ""
+    how: Literal["stopped", "killed", "gone", "refused"] = "stopped"
+
+
+class StopResult(Word):
+    """What the kill switch ended. ``ok`` is False where load still runs."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ok: bool = True
+    stopped: tuple[StoppedLoad, ...] = ()
+
+
 class BaselineItem(Word):
     """A named reference and its run."""
 

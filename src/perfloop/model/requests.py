@@ -183,6 +183,12 @@ class RollbackRequest(Request):
     show: bool = Field(default=False, description="Print the commands that would undo it, and do nothing.")
 
 
+class StopRequest(Request):
+    """End the load of a run at once, by the ids of its own processes; what was measured is kept."""
+
+    run: Annotated[str, Door(argument=True)] = Field(default="", description="Id of the run; empty: all load that runs on this machine.", max_length=200)
+
+
 class BaselineRequest(Request):
     """Keep a run as a named reference, list the references, or drop one."""
 

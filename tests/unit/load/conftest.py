@@ -86,12 +86,11 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def window() -> Callable[..., Window]:
-    """Sends one window to a port and checks what is true of every window: each request ended in exactly one class."""
+def sent() -> Callable[..., Window]:
+    """Sends a workload and checks what is true of every window: each request ended in exactly one class."""
 
-    def send(port: int, /, steps: tuple[Step, ...] = (Step(name="GET /", paths=("/",)),), progress: list[Progress] | None = None, **words: Any) -> Window:
-        given = {"rate_per_s": 40, "duration_s": 0.6, "arrival": "constant", "timeout_s": 2.0, "base_url": f"http://127.0.0.1:{port}", **words}
-        load = run_window(Workload(steps=steps, **given), "test")
+    def send(workload: Workload, progress: list[Progress] | None = None) -> Window:
+        load = run_window(workload, "test")
         while True:
             try:
                 told = next(load)
@@ -103,6 +102,18 @@ def window() -> Callable[..., Window]:
         for step in result.steps:
             assert step.sent == step.ok + sum(step.errors.values())
             assert step.ok == sum(step.latency.counts)
+        assert sum(slot.sent for slot in result.per_second) == sum(step.sent for step in result.steps)
         return result
+
+    return send
+
+
+@pytest.fixture
+def window(sent: Callable[..., Window]) -> Callable[..., Window]:
+    """Sends one window of open load to a port."""
+
+    def send(port: int, /, steps: tuple[Step, ...] = (Step(name="GET /", paths=("/",)),), progress: list[Progress] | None = None, **words: Any) -> Window:
+        given = {"rate_per_s": 40, "duration_s": 0.6, "arrival": "constant", "timeout_s": 2.0, "base_url": f"http://127.0.0.1:{port}", **words}
+        return sent(Workload(steps=steps, **given), progress)
 
     return send

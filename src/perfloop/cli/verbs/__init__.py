@@ -16,6 +16,9 @@ VERBS: dict[str, dict[str, str]] = {
         "apply": "apply a saved plan under journal and watchdog, and prove it",
         "rollback": "undo changes that were kept, are open, or are stuck",
     },
+    "Stop": {
+        "stop": "end running load at once, by its own process ids",
+    },
     "Record": {
         "baseline": "keep a run as a named reference",
         "report": "render a stored run as html, markdown, json, junit or text",

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
+from perfloop.load.engines.asking import Program
 from perfloop.load.engines.crowd import ClosedUsers, OpenUsers, World
 from perfloop.load.engines.declared import body_of, declared, varies
 from perfloop.load.engines.feeds import feeder, load_rows
@@ -19,7 +20,6 @@ from perfloop.load.engines.schedule import Curve, arrival_times, curve_times, ma
 from perfloop.load.engines.scripts import load_script, programs_of
 from perfloop.load.engines.sending import Sending, Source
 from perfloop.load.engines.sources import ClosedBare, Crowd, OpenArrivals
-from perfloop.load.engines.users import Program
 
 Plan = dict[str, Any]
 _NUMPY_RATE_PER_S = 2_000  # from here on counting is done by arrays

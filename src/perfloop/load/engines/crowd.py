@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from perfloop.load.engines.asking import Prepared, Program
 from perfloop.load.engines.calls import PAUSE_S, Call
 from perfloop.load.engines.heads import Head
 from perfloop.load.engines.labels import template
@@ -16,7 +17,7 @@ from perfloop.load.engines.reply import Reply
 from perfloop.load.engines.requests import IDEMPOTENT, Origin, Template, build_head, fields_of, quote_path
 from perfloop.load.engines.sending import Scan, Sending, bound_or
 from perfloop.load.engines.sources import Crowd
-from perfloop.load.engines.users import Prepared, Program, User
+from perfloop.load.engines.users import User
 
 CACHE_MAX = 10_000
 USERS_MAX = 50_000

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from perfloop.errors import UsageError
+from perfloop.load.engines.asking import Function, Prepared, StepFailed
 from perfloop.load.engines.crowd import World
 from perfloop.load.engines.reply import Reply, ReplyError
 from perfloop.load.engines.requests import Origin, build_templates
-from perfloop.load.engines.users import Function, Prepared, StepFailed, User
+from perfloop.load.engines.users import User
 
 BODY_FILE_MAX_BYTES = 64 * 2**20
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

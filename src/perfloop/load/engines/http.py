@@ -18,6 +18,7 @@ from perfloop.errors import CannotMeasure, UsageError
 from perfloop.load.engines.base import End, Second
 from perfloop.load.engines.child import Child
 from perfloop.load.engines.requests import build_templates, parse_origin
+from perfloop.load.engines.room import ports_missing, processes_needed
 from perfloop.load.merge import merge_ends, merge_seconds
 from perfloop.model.journey import Workload
 from perfloop.model.run import CheckSamples, HistogramData, JourneySamples, StepSamples
@@ -43,7 +44,8 @@ def run(workload: Workload) -> Generator[Second, None, End]:
     _check(workload)
     children: list[Child] = []
     try:
-        parts = workload.sharded(workload.workers) if workload.workers > 1 else (workload,)
+        processes = max(workload.workers, processes_needed(_connections(workload)))
+        parts = workload.sharded(processes) if processes > 1 else (workload,)
         together = len(parts) > 1 and workload.start_at_s is None
         for part in parts:
             children.append(Child(WORKER, workload.run_id))
@@ -73,9 +75,21 @@ def run_hook(workload: Workload, name: str) -> str:
         child.close()
 
 
+def _connections(workload: Workload) -> int:
+    """How many connections users have of their own."""
+    return workload.shard.part(workload.users) if workload.own_connection is not False else 0
+
+
 def _check(workload: Workload) -> None:
     if reason := available():
         raise CannotMeasure("the load engine cannot run", why=reason, fix="pip install uvloop httptools")
+    users, sources = _connections(workload), len(workload.source_addresses)
+    if ports := ports_missing(users, sources):
+        raise CannotMeasure(
+            f"{users} users with a connection each need as many local ports",
+            why=f"there are {ports} from {max(1, sources)} address{'es' if sources > 1 else ''}",
+            fix="connect from several addresses: measure.source_addresses (127.0.0.2, 127.0.0.3, … on loopback), or let users share connections",
+        )
     origin = parse_origin(workload.base_url)
     for step in (step for journey in workload.all_journeys for step in journey.steps):
         build_templates(origin, step.method, step.paths, (*workload.headers, *step.headers), step.body)

@@ -20,13 +20,14 @@ from typing import Any
 import uvloop
 
 from perfloop.errors import PerfloopError
+from perfloop.load.engines.asking import Program
 from perfloop.load.engines.building import build, build_world
 from perfloop.load.engines.pool import OursError
 from perfloop.load.engines.recorder import Recorder
 from perfloop.load.engines.room import make_room
 from perfloop.load.engines.scripts import hook, load_script
 from perfloop.load.engines.sending import Sending
-from perfloop.load.engines.users import Program, User
+from perfloop.load.engines.users import User
 
 WORKLOAD_MAX_BYTES = 512 * 2**20
 TICK_S = 0.02

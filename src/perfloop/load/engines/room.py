@@ -27,12 +27,20 @@ def make_room(plan: dict[str, Any]) -> None:
     _hurry(plan["users"] == 0 and rate_per_s <= REALTIME_RATE_MAX_PER_S)
     users = users_of(plan) if owns(plan) and plan["users"] else 0
     _open_files(max(plan["connections_max"], users) + FILES_SPARE, users)
-    ports = _ports() * max(1, len(plan["source_addresses"]))
-    if users > ports:
-        raise OursError(
-            f"{users} users with a connection each need as many local ports; there are {ports}",
-            "connect from several addresses: source_addresses (127.0.0.2, 127.0.0.3, … on loopback), or let users share connections",
-        )
+
+
+def processes_needed(users: int) -> int:
+    """How many processes it takes to hold a connection for each of these users, by the limit of open files."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY or users + FILES_SPARE <= hard or _may_raise(users + FILES_SPARE):
+        return 1
+    return -(-users // max(1, hard - FILES_SPARE))
+
+
+def ports_missing(users: int, sources: int) -> int:
+    """How many local ports there are, where that is too few for a connection each; 0 where it is enough."""
+    ports = _ports() * max(1, sources)
+    return ports if users > ports else 0
 
 
 def owns(plan: dict[str, Any]) -> bool:
@@ -62,6 +70,16 @@ def _open_files(wanted: int, needed: int) -> None:
             f"{needed} users with a connection each need {needed + FILES_SPARE} open files; the limit is {soft}",
             f"raise it (ulimit -Hn {needed + FILES_SPARE} as root, or LimitNOFILE of the unit), or run fewer users",
         )
+
+
+def _may_raise(wanted: int) -> bool:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before[0], wanted))
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _ports() -> int:

@@ -11,8 +11,8 @@ from typing import Any
 
 from perfloop.errors import UsageError
 from perfloop.load import script as api
+from perfloop.load.engines.asking import Program
 from perfloop.load.engines.recorder import Recorder
-from perfloop.load.engines.users import Program
 
 HOOKS = ("setup", "teardown")
 
