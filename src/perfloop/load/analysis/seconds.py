@@ -47,3 +47,10 @@ def median(values: Sequence[float]) -> float:
     ordered = sorted(values)
     half = len(ordered) // 2
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def shown(seconds: float | None) -> str:
+    """A time as an answer says it: ``41.2 ms``, ``1.04 s``; a dash where it is unknown."""
+    if seconds is None:
+        return "–"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perfloop.load.analysis.seconds import instants, median
+from perfloop.load.analysis.seconds import instants, median, shown
 from perfloop.model.base import Estimate
 from perfloop.model.loadtest import LoadKind, LoadTest, Measure, Reading
 from perfloop.model.run import Window
@@ -129,7 +129,7 @@ def _amount(name: str, value: float) -> str:
     if name == "memory_bytes":
         return f"{value / 2**20:.3g} MiB"
     if name == "latency":
-        return f"{value * 1000:.3g} ms"
+        return f"{shown(value)}"
     return f"{value:.3g} {WORDS.get(name, name)}".strip()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perfloop.load.analysis.seconds import Instant, instants, median
+from perfloop.load.analysis.seconds import Instant, instants, median, shown
 from perfloop.model.base import Estimate
 from perfloop.model.loadtest import LoadKind, LoadTest, Measure
 from perfloop.model.run import Window
@@ -58,7 +58,7 @@ def judge_spike(
         Measure(
             name="recovery after the end of the spike",
             value=Estimate(value=back_s, n=1, unit="s") if back_s is not None else None,
-            bound=f"≤ {recovery_max_s:g} s, until {STEADY} seconds in a row are within {bound_s * 1000:.3g} ms",
+            bound=f"≤ {recovery_max_s:g} s, until {STEADY} seconds in a row are within {shown(bound_s)}",
             ok=True if recovered else False if back_s is not None or watched_s >= recovery_max_s else None,
             note="" if back_s is not None else f"not within the {watched_s:.0f} s that were watched",
         ),
@@ -77,8 +77,8 @@ def _recovery(after: Sequence[Instant], bound_s: float, error_rate: float, spike
 
 
 def _answer(factor: float, level: float, worst_s: float | None, back_s: float | None, watched_s: float, lost: float, bound_s: float) -> str:
-    fell = "no request succeeded" if worst_s is None else f"p95 rose from {level * 1000:.3g} to {worst_s * 1000:.3g} ms"
+    fell = "no request succeeded" if worst_s is None else f"p95 rose from {level * 1000:.3g} to {shown(worst_s)}"
     if worst_s is not None and worst_s <= bound_s:
-        fell = f"p95 stayed at {worst_s * 1000:.3g} ms at most ({level * 1000:.3g} before)"
+        fell = f"p95 stayed at {shown(worst_s)} at most ({level * 1000:.3g} before)"
     came = f"it was back {back_s:.0f} s after the end" if back_s is not None else f"it was not back within {watched_s:.0f} s"
     return f"at {factor:g} times the load {fell}, {lost:.2%} of requests were lost, and {came}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from perfloop.load.analysis.seconds import shown
 from perfloop.load.merge import merge_counts, merge_steps
 from perfloop.load.search import ACHIEVED_MIN, ERROR_RATE_MAX, judge
 from perfloop.model.base import Estimate
@@ -63,7 +64,7 @@ def what_gave_way(good: Window | None, bad: Window, slo: Slo, cores: float | Non
     if bad.achieved_per_s is not None and seen.achieved_per_s < ACHIEVED_MIN * bad.rate_per_s:
         found.append(f"throughput: {seen.achieved_per_s:.0f} of {bad.rate_per_s:.0f} requests/s were answered in time")
     if slo.latency_p95_ms is not None and seen.p95_s is not None and seen.p95_s * 1000 > slo.latency_p95_ms:
-        found.append(f"latency: p95 {seen.p95_s * 1000:.3g} ms{_steps(good, bad)}")
+        found.append(f"latency: p95 {shown(seen.p95_s)}{_steps(good, bad)}")
     if bad.cpu_seconds is not None and cores:
         used = bad.cpu_seconds / bad.duration_s
         state = "its cores were used up" if used >= BUSY * cores else "so CPU was not what ran out"
@@ -82,7 +83,7 @@ def _steps(good: Window | None, bad: Window) -> str:
     if not grown or len(bad.steps) < 2:
         return ""
     factor, name, now = max(grown)
-    return f", most of all {name}: × {factor:.1f} to {now * 1000:.3g} ms"
+    return f", most of all {name}: × {factor:.1f} to {shown(now)}"
 
 
 def _p95(step: StepSamples) -> float | None:
@@ -92,7 +93,7 @@ def _p95(step: StepSamples) -> float | None:
 def probes_text(search: RateSearch) -> Sequence[str]:
     """One line a probe."""
     return [
-        f"{probe.rate_per_s:.0f}/s: p95 {probe.p95_s * 1000:.3g} ms, errors {probe.error_rate:.2%} — {'kept' if probe.ok else 'not kept'}"
+        f"{probe.rate_per_s:.0f}/s: p95 {shown(probe.p95_s)}, errors {probe.error_rate:.2%} — {'kept' if probe.ok else 'not kept'}"
         if probe.p95_s
         else f"{probe.rate_per_s:.0f}/s: no answer"
         for probe in search.probes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from perfloop.load.analysis.seconds import shown
 from perfloop.model.base import Estimate
 from perfloop.model.loadtest import Level, LoadKind, LoadTest, Measure
 from perfloop.stats.power import power_fit
@@ -37,7 +38,9 @@ def judge_volume(levels: Sequence[Level], exponent_max: float = EXPONENT_MAX) ->
     if flat:
         answer = f"the cost does not grow with the data: × {grew:.2f} from size {sizes[0]:g} to {sizes[-1]:g}"
     else:
-        answer = f"the cost grows as size^{fit.exponent:.2f} ({fit.low:.2f} to {fit.high:.2f}): {smallest * 1000:.3g} ms at {sizes[0]:g}, {largest * 1000:.3g} ms at {sizes[-1]:g}"
+        answer = (
+            f"the cost grows as size^{fit.exponent:.2f} ({fit.low:.2f} to {fit.high:.2f}): {shown(smallest)} at {sizes[0]:g}, {shown(largest)} at {sizes[-1]:g}"
+        )
         if ok is None:
             answer += f"; whether that is above {exponent_max:g} needs more sizes or repeats"
     return LoadTest(kind=LoadKind.VOLUME, ok=ok, answer=answer, measures=tuple(measures), levels=tuple(levels))

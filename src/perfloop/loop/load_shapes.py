@@ -1,0 +1,158 @@
+"""The loads that the kinds of test are made of, and what is read beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from perfloop.errors import CannotMeasure, UsageError
+from perfloop.host.procfs import fd_count, read_stat, socket_count
+from perfloop.load.merge import merge_steps
+from perfloop.loop.measure import KNEE_START_PER_S, Meter, refuse_broken
+from perfloop.model.event import Event, Told
+from perfloop.model.journey import Workload
+from perfloop.model.loadtest import Level, LoadTest, Reading
+from perfloop.model.run import Window
+from perfloop.stats.histogram import Histogram
+
+if TYPE_CHECKING:
+    from perfloop.loop.loadtest import Test
+
+CEILING_USERS, CEILING_S = 64, 3.0
+WINDOWS = 5
+
+
+def rate_of(test: Test) -> Generator[Event, None, float]:
+    """The rate asked for, else the configured one, else half of the measured knee; within the limit."""
+    session = test.session
+    rate = session.config.measure.rate_per_s
+    if test.request.users:
+        return 0.0
+    if rate is None:
+        knee = yield from session.meter.knee()
+        if knee.rate_per_s is None:
+            raise CannotMeasure(
+                "no rate could be found that the service keeps up with",
+                why="the lowest probe already failed",
+                fix="set --rate-per-s, and look at the service's errors",
+            )
+        rate = max(0.5, knee.rate_per_s / 2)
+        yield Told(text=f"the knee is at {knee.rate_per_s:.0f} requests/s: testing at half of it, {rate:.0f}")
+    if rate > session.config.limits.rate_max_per_s:
+        raise UsageError(
+            f"{rate:g} requests/s are above limits.rate_max_per_s = {session.config.limits.rate_max_per_s:g}", fix="lower the rate, or raise the limit"
+        )
+    return rate
+
+
+def steady(test: Test, label: str, rate_per_s: float, total_s: float, windows_max: int = WINDOWS) -> Generator[Event, None, list[Window]]:
+    """Windows of the same load that last ``total_s`` together, after the ramp-up: open at a rate, or closed users."""
+    session, request = test.session, test.request
+    meter = session.meter
+    if request.ramp_up_s:
+        yield from meter.sent("ramp-up", _shape(test, rate_per_s, request.ramp_up_s, 0).with_(ramp_up_s=request.ramp_up_s))
+    count = max(1, min(windows_max, int(total_s // 3)))
+    windows: list[Window] = []
+    for number in range(count):
+        window = yield from meter.sent(label, _shape(test, rate_per_s, total_s / count, number + 1))
+        windows.append(window)
+        session.put(load_test=LoadTest(kind=request.kind, answer="not finished", windows=tuple(windows)))
+        refuse_broken(window)
+        if window.stopped_early:
+            raise CannotMeasure(f"the load was stopped: {window.stopped_early}", fix="the service must answer most requests; see its log")
+    return windows
+
+
+def _shape(test: Test, rate_per_s: float, duration_s: float, seed: int) -> Workload:
+    meter = test.session.meter
+    workload = meter.workload(rate_per_s or 1.0, duration_s, seed)
+    if not test.request.users:
+        return workload
+    users = test.request.users
+    changed: Workload = workload.with_(rate_per_s=0.0, users=users, connections_max=max(users, meter.config.measure.connections_max))
+    return changed
+
+
+def series(test: Test, rate_per_s: float) -> Generator[Event, None, list[Window]]:
+    """The configured windows after a warm-up, as a baseline has them."""
+    meter, measure = test.session.meter, test.session.config.measure
+    if measure.warmup_s:
+        yield from meter.window("warm-up", rate_per_s, measure.warmup_s, seed=0)
+    return (yield from meter.series(test.request.kind.value, rate_per_s, measure.windows, measure.window_s, first_seed=1))
+
+
+def closed(test: Test, label: str, users: int, duration_s: float) -> Generator[Event, None, Window]:
+    """One window of closed users without think time."""
+    meter = test.session.meter
+    workload = meter.workload(1.0, max(1.0, duration_s), 1).with_(rate_per_s=0.0, users=users, connections_max=max(users, 1), error_rate_stop=1.0)
+    return (yield from meter.sent(label, workload))
+
+
+def ceiling_per_s(test: Test) -> Generator[Event, None, float]:
+    """About what the service can do at most, by a short window of closed users: it chooses where a search probes."""
+    window = yield from closed(test, "ceiling", CEILING_USERS, CEILING_S)
+    ok = sum(step.ok for step in window.steps)
+    yield from test.session.meter.calm(KNEE_START_PER_S)
+    return ok / window.duration_s
+
+
+def level_of(x: float, window: Window) -> Level:
+    """One window as a point of a series."""
+    total = merge_steps("total", window.steps)
+    latency = Histogram.from_data(total.latency)
+    rate = total.ok / window.duration_s if window.duration_s else 0.0
+    mean = latency.mean() if latency.count else None
+    return Level(
+        x=x,
+        throughput_per_s=rate,
+        mean_s=mean,
+        p95_s=latency.quantile(0.95),
+        error_rate=(total.sent - total.ok) / total.sent if total.sent else 0.0,
+        concurrency=rate * mean if mean else None,
+    )
+
+
+def read_processes(meter: Meter, at_s: float) -> list[Reading]:
+    """What the service's processes hold now, added up; nothing for a service that is not here."""
+    totals = {"memory_bytes": 0, "threads": 0, "files": 0, "connections": 0}
+    seen = 0
+    for pid in meter.pids:
+        try:
+            stat = read_stat(pid)
+            held = (stat.rss_bytes, stat.threads, fd_count(pid), socket_count(pid))
+        except CannotMeasure:
+            continue  # a process that ended between two looks, or another user's
+        seen += 1
+        for name, value in zip(totals, held, strict=True):
+            totals[name] += value
+    return [Reading(at_s=at_s, name=name, value=value) for name, value in totals.items()] if seen else []
+
+
+def thinned(readings: list[Reading], kept_max: int = 4 * 3_600) -> list[Reading]:
+    """At most as many readings as are stored, evenly: every n-th round of them."""
+    rounds = sorted({reading.at_s for reading in readings})
+    every = max(1, -(-len(readings) // kept_max))
+    chosen = set(rounds[::every])
+    return [reading for reading in readings if reading.at_s in chosen]
+
+
+def cores(meter: Meter) -> float | None:
+    """Cores that the service may use: its control group's limit, else those it is pinned to; None where its processes are not visible."""
+    found: list[float] = []
+    for process in meter.target.processes:
+        limits = [float(len(process.cpus))] if process.cpus else []
+        limits += [process.cpu_limit_cores] if process.cpu_limit_cores else []
+        if limits:
+            found.append(min(limits))
+    return max(found) if found else None
+
+
+def patience_s(meter: Meter, latency_p95_ms: float | None) -> float:
+    """How long a probe's request may take: waiting on for what has missed the SLO anyway only fills queues."""
+    return min(meter.config.measure.timeout_s, max(1.0, 4 * latency_p95_ms / 1000)) if latency_p95_ms else meter.config.measure.timeout_s
+
+
+def error_rate_max(test: Test) -> float:
+    """The share of errors that is promised, else 1 %."""
+    promised = test.session.result.slo.error_rate_max
+    return 0.01 if promised is None else promised
