@@ -96,7 +96,9 @@ DOCUMENT: dict[str, Any] = {
         "/tenant": {"get": {"parameters": [{"name": "X-Tenant", "in": "header", "required": True, "schema": {"type": "string", "default": "acme"}}]}},
         "/events": {"get": {"responses": {"200": {"content": {"text/event-stream": {}}}}}},
         "/old": {"get": {"deprecated": True}},
-        "/secret/{code}": {"get": {"parameters": [{"name": "code", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[A-Z]{9}$"}}]}},
+        "/secret/{code}": {
+            "get": {"parameters": [{"name": "code", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^(?=[A-Z]).{9}$"}}]}
+        },
         "/unknown/{x}": {"get": {}},
         "/orders": {"post": {}},
         "/health": {"get": {}},

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from perfloop.load.importers.patterns import matching
+
 DEPTH_MAX = 20
 VALUES_MAX = 100
 IDS = 20  # numbers tried for an integer without bounds: low ones, which a service with any data is most likely to have
-_FORMATS = {
+FORMATS = {
     "uuid": "00000000-0000-4000-8000-000000000001",
     "date": "2024-01-15",
     "date-time": "2024-01-15T12:00:00Z",
@@ -15,6 +17,10 @@ _FORMATS = {
     "uri": "https://example.com/",
     "hostname": "example.com",
     "ipv4": "192.0.2.1",
+    "ipv6": "2001:db8::1",
+    "time": "12:00:00Z",
+    "byte": "dGVzdA==",
+    "uri-reference": "/test",
 }
 
 
@@ -103,10 +109,11 @@ def _bound(schema: dict[str, Any], inclusive: str, exclusive: str, inward: int) 
 
 
 def _strings(schema: dict[str, Any]) -> list[str]:
-    if schema.get("format") in _FORMATS:
-        return [_FORMATS[schema["format"]]]
+    if schema.get("format") in FORMATS:
+        return [FORMATS[schema["format"]]]
     if schema.get("pattern"):
-        return []  # a text that fits a pattern cannot be made up safely
+        made = matching(str(schema["pattern"]), int(schema.get("minLength", 0)), schema.get("maxLength"))
+        return [made] if made else []
     shortest, longest = schema.get("minLength", 0), schema.get("maxLength", 4)
     if not isinstance(shortest, int) or not isinstance(longest, int) or shortest > 1000 or longest < 1:
         return []
