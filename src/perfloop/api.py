@@ -6,9 +6,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 from perfloop.loop import engineer, knowing, loadtest, opening, stopping, stored, undo
+from perfloop.loop import query as query_loop
 from perfloop.loop.demo import run_demo
 from perfloop.model.change import Plan
 from perfloop.model.event import Event
+from perfloop.model.query import QueryResult
 from perfloop.model.replies import BaselineResult, DoctorResult, InitResult, LogResult, RollbackResult, RunsResult, StopResult
 from perfloop.model.requests import (
     ApplyRequest,
@@ -24,6 +26,7 @@ from perfloop.model.requests import (
     LoadRequest,
     LogRequest,
     PlanRequest,
+    QueryRequest,
     ReportRequest,
     RollbackRequest,
     RunsRequest,
@@ -79,6 +82,11 @@ def diagnose(request: DiagnoseRequest, cwd: Path | None = None) -> RunResult:
 def plan(request: PlanRequest, cwd: Path | None = None) -> Plan:
     """Changes that answer a run's findings, saved; applies nothing."""
     return stored.plan(request, cwd)
+
+
+def query(request: QueryRequest, cwd: Path | None = None) -> Generator[Event, None, QueryResult]:
+    """Look at one query: why it is slow, or slower than it was, and the fix."""
+    return (yield from query_loop.query(request, cwd))
 
 
 def rollback(request: RollbackRequest, cwd: Path | None = None) -> RollbackResult:

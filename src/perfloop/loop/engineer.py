@@ -17,6 +17,7 @@ def improve(session: Session) -> Generator[Event, None, RunResult]:
     try:
         yield from prepare.understand(session)
         yield from prepare.baseline(session)
+        prepare.snapshot(session)
         yield from look.diagnose(session)
         yield from deliver.measure_throughput(session, "throughput before")
         yield from tries.plan(session)
@@ -50,6 +51,7 @@ def check(session: Session) -> Generator[Event, None, RunResult]:
     try:
         yield from prepare.understand(session)
         yield from prepare.baseline(session)
+        prepare.snapshot(session)
         yield from look.diagnose(session)
     except (KeyboardInterrupt, Interrupted):
         return deliver.finish(session, "interrupted")

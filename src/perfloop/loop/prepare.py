@@ -11,7 +11,7 @@ from typing import Any
 
 from perfloop.context.discover import discover
 from perfloop.context.limits import Policy
-from perfloop.errors import CannotMeasure, UsageError
+from perfloop.errors import CannotMeasure, PerfloopError, UsageError
 from perfloop.host.http import fetch
 from perfloop.host.secrets import resolve
 from perfloop.load.importers.access_log import journeys_from_log
@@ -83,6 +83,21 @@ def understand(session: Session) -> Generator[Event, None, None]:
         yield Told(text=f"{target.url} is process {first.pid}: {' '.join(x for x in (first.runtime, first.runtime_version, first.framework) if x)}")
     yield Told(text=f"{len(journeys.steps) + len(journeys.journeys)} kinds of request, from the {journeys.source}")
     yield from _pinning(session)
+
+
+def snapshot(session: Session) -> None:
+    """Keep what the database's planner knows now, so that ``perfloop query --was`` can ask it later; a note where that was not possible."""
+    reference = session.config.target.postgres
+    if not reference:
+        return
+    from perfloop.loop.catalog import store_for_run
+
+    try:
+        said = store_for_run(resolve(reference, session.base_dir), session.store, session.result.run_id)
+    except PerfloopError as error:
+        said = f"no catalogue snapshot was stored: {error.what}"
+    if said:
+        session.note(said)
 
 
 def baseline(session: Session) -> Generator[Event, None, None]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from perfloop.change.base import ChangeContext
 from perfloop.context.config import LoadedConfig, load_config
 from perfloop.diagnose.runner import diagnose as judge
-from perfloop.errors import UsageError
+from perfloop.errors import PerfloopError, UsageError
 from perfloop.host.secrets import resolve
 from perfloop.loop import plugins
 from perfloop.loop.propose import candidates, changes_for
@@ -18,6 +18,7 @@ from perfloop.model.requests import BaselineRequest, CompareRequest, DiagnoseReq
 from perfloop.model.result import RunResult
 from perfloop.model.verdict import Verdict
 from perfloop.store.audit import AuditLog
+from perfloop.store.catalogs import CatalogStore
 from perfloop.store.runs import RunStore
 from perfloop.validate.compare import compare_summaries
 
@@ -76,9 +77,23 @@ def load_plan(name: str, cwd: Path | None, config: str = "") -> Plan:
     return store.load_plan(name)
 
 
+def _snapshot(loaded: LoadedConfig, store: RunStore, run_id: str) -> str:
+    """The planner's knowledge for a baseline whose run stored none; says so where it cannot be had."""
+    reference = loaded.config.target.postgres
+    if not reference or any(row.owner == run_id for row in CatalogStore(store.root).rows()):
+        return ""
+    from perfloop.loop.catalog import store_for_run
+
+    try:
+        said = store_for_run(resolve(reference, loaded.base_dir), store, run_id)
+    except PerfloopError as error:
+        said = f"no catalogue snapshot was stored: {error.what}"
+    return f"; {said}" if said else "; with a catalogue snapshot of now"
+
+
 def baseline(request: BaselineRequest, cwd: Path | None) -> BaselineResult:
     """Name a run, forget a name, or list the names."""
-    _, store = opened(request.config, cwd)
+    loaded, store = opened(request.config, cwd)
     done = ""
     if request.drop:
         store.drop_baseline(request.name)
@@ -87,7 +102,8 @@ def baseline(request: BaselineRequest, cwd: Path | None) -> BaselineResult:
         if store.load_result(request.run).before is None:
             raise UsageError(f"run {request.run} measured nothing", fix="perfloop check URL, then perfloop baseline")
         store.set_baseline(request.name, request.run)
-        done = f"{request.name} is run {store.find(request.run)}"
+        run_id = store.find(request.run)
+        done = f"{request.name} is run {run_id}" + _snapshot(loaded, store, run_id)
     items = [
         BaselineItem(name=name, run_id=row.run_id, started_at=row.created_at, target=row.target_url) for row in store.list_runs(1000) for name in row.baselines
     ]

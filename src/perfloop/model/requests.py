@@ -175,6 +175,38 @@ class ApplyRequest(Request):
         return parse_duration_s(self.budget) if self.budget else None
 
 
+class QueryRequest(Request):
+    """Look at one query: its plan, where its time goes, why it is slower than it was, and the fix; with --fix applied and proved."""
+
+    query: Annotated[str, Door(argument=True)] = Field(
+        description="One SELECT, an id of pg_stat_statements, or a PostgreSQL log file (its dearest SELECT).", min_length=1, max_length=200_000
+    )
+    was: str = Field(
+        default="",
+        description="When it was fast: a run's id, a baseline's name, a date (2026-01-31), first or last. Empty: the stored snapshots are searched.",
+        max_length=4_096,
+    )
+    was_query: str = Field(default="", description="The statement as it was then, where its text changed too.", max_length=200_000)
+    values: tuple[str, ...] = Field(default=(), description="Values for $1, $2 … of the query, separated by commas.")
+    database: str = Field(
+        default="", pattern=r"^$|^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", description="Reference to the DSN (env:NAME or file:PATH). Empty: target.postgres."
+    )
+    timeout: str = Field(default="30s", description="Time for all executions of the query, 100ms to 5min.")
+    no_run: bool = Field(default=False, description="Plan it only; do not execute it.")
+    as_superuser: bool = Field(default=False, description="Look with a role that is a superuser or has pg_* grants, which is refused otherwise.")
+    fix: bool = Field(default=False, description="Apply the first fix that is safe by target.postgres_admin, prove it, keep or undo it.")
+    yes: bool = Field(default=False, description="Answer yes to the changes that ask.")
+    environment: Environment | None = Field(default=None, description="How careful to be; empty: the configured one.")
+
+    @property
+    def timeout_s(self) -> float:
+        """The time for all executions, in seconds."""
+        seconds = parse_duration_s(self.timeout)
+        if not 0.1 <= seconds <= 300:
+            raise ValueError(f"a timeout of {self.timeout} is outside 100ms to 5min")
+        return seconds
+
+
 class RollbackRequest(Request):
     """Undo changes that were kept, are open, or are stuck."""
 

@@ -71,16 +71,19 @@ def _parts(dsn: str) -> dict[str, Any]:
     )
 
 
-def connect_readonly(dsn: str, statement_timeout_s: float = READ_STATEMENT_TIMEOUT_S, connect_timeout_s: int = CONNECT_TIMEOUT_S) -> Connection:
+def connect_readonly(
+    dsn: str, statement_timeout_s: float = READ_STATEMENT_TIMEOUT_S, connect_timeout_s: int = CONNECT_TIMEOUT_S, any_role: bool = False
+) -> Connection:
     """A connection that cannot write: each transaction is READ ONLY, statements are limited in time, and the role must be harmless by itself.
 
-    Autocommit, so that each statement sees fresh activity; use :func:`readonly_transaction` for several statements or for text from outside.
+    ``any_role`` lets a superuser in, where the user said so. Autocommit, so that each statement sees fresh activity; use :func:`readonly_transaction` for several statements or for text from outside.
     Raises CannotMeasure (not there, refused, no TLS, timeout) and UsageError (a DSN that is none; a role that is a superuser or has pg_* grants).
     """
     connection = _connect(dsn, statement_timeout_s, connect_timeout_s, "-c default_transaction_read_only=on")
     try:
         connection.read_only = True
-        check_role(connection)
+        if not any_role:
+            check_role(connection)
     except BaseException:
         connection.close()
         raise

@@ -43,13 +43,13 @@ def explain(connection: Connection, text: str, parameters: tuple[Any, ...] = ())
     with readonly_transaction(connection):
         connection.execute(f"SET LOCAL statement_timeout = {TIMEOUT_MS}".encode())
         if not count:
-            return _plan(connection, f"EXPLAIN (FORMAT JSON) {bare}"), False
+            return plan_of(connection, f"EXPLAIN (FORMAT JSON) {bare}"), False
         if parameters:
-            return _plan(connection, f"EXPLAIN (FORMAT JSON) {bare}", parameters), False
+            return plan_of(connection, f"EXPLAIN (FORMAT JSON) {bare}", parameters), False
         return _generic_by_prepare(connection, bare, count), True
 
 
-def _plan(connection: Connection, statement: str, parameters: tuple[Any, ...] = ()) -> dict[str, Any]:
+def plan_of(connection: Connection, statement: str, parameters: tuple[Any, ...] = ()) -> dict[str, Any]:
     """Runs one EXPLAIN by the extended protocol, below psycopg's own placeholders so that ``%`` and ``$1`` mean what PostgreSQL means."""
     values = [None if value is None else str(value).encode() for value in parameters]
     result = connection.pgconn.exec_params(statement.encode(), values or None)
@@ -76,7 +76,7 @@ def _generic_by_prepare(connection: Connection, bare: str, count: int) -> dict[s
     connection.execute(b"SET LOCAL plan_cache_mode = force_generic_plan")
     connection.execute(f"PREPARE perfloop_plan AS {bare}".encode(), binary=True)
     try:
-        return _plan(connection, f"EXPLAIN (FORMAT JSON) EXECUTE perfloop_plan({', '.join(['NULL'] * count)})")
+        return plan_of(connection, f"EXPLAIN (FORMAT JSON) EXECUTE perfloop_plan({', '.join(['NULL'] * count)})")
     finally:
         if connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS:
             connection.execute(b"DEALLOCATE perfloop_plan")

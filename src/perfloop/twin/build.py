@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from perfloop.errors import CannotMeasure
 from perfloop.twin import files, schema, sizing, statistics, text
 from perfloop.twin.candidates import Joint
-from perfloop.twin.cluster import Cluster
+from perfloop.twin.cluster import Cluster, Within
 from perfloop.twin.hidden import Hidden, Workbench
 from perfloop.twin.snapshot import Row, Snapshot
 
@@ -30,20 +30,21 @@ class Twin:
     """Context manager: a server that plans as the snapshot's target, with any of its candidate indexes shown or hidden.
 
     ``ddl`` (CREATE INDEX, DROP INDEX) is what :meth:`plan` compares; more candidates may be added later. ``major``: the server to plan with; by default the target's own version where it is installed here.
-    ``joint``: (table, columns) → how many distinct keys they have together, where that was sampled.
+    ``joint``: (table, columns) → how many distinct keys they have together, where that was sampled. ``shared``: a running cluster's database to build it in.
     """
 
     snapshot: Snapshot
     ddl: Sequence[str] = ()
     major: int | None = None
     joint: Joint = field(default_factory=dict)
+    shared: Within | None = None
 
     def __enter__(self) -> Twin:
         """Build it. ``UsageError`` for other DDL, ``CannotMeasure`` where the target cannot be imitated here."""
         self.notes: list[str] = list(self.snapshot.notes)
         target = self.snapshot.version // 10_000
         began = time.monotonic()
-        self.cluster = _start(self.snapshot.locale, self.major or target, self.notes)
+        self.cluster = self.shared or start(self.snapshot.locale, self.major or target, self.notes)
         if self.cluster.major != target:
             self.notes.append(
                 f"the target is PostgreSQL {target}, its twin plans as {self.cluster.major} does: install PostgreSQL {target} here for the same plans"
@@ -51,8 +52,9 @@ class Twin:
         try:
             self._admin = self.cluster.connect()
             self.started_s = time.monotonic() - began
-            self._admin.execute(f"CREATE ROLE {OWNER} LOGIN".encode())
-            self._admin.execute(f"GRANT CREATE ON DATABASE postgres TO {OWNER}; GRANT ALL ON SCHEMA public TO {OWNER}".encode())
+            if not self._admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (OWNER,)).fetchone():
+                self._admin.execute(f"CREATE ROLE {OWNER} LOGIN".encode())
+            self._admin.execute(f'GRANT CREATE ON DATABASE "{self.cluster.database}" TO {OWNER}; GRANT ALL ON SCHEMA public TO {OWNER}'.encode())
             self._owner = self.cluster.connect(OWNER)
             self._owner.add_notice_handler(
                 lambda notice: self.notes.append(f"twin: {notice.message_primary}") if notice.severity_nonlocalized == "WARNING" else None
@@ -144,7 +146,7 @@ def _explain_prepared(connection: psycopg.Connection[Any], query: str, options: 
     return row
 
 
-def _start(locale: tuple[str, ...], major: int, notes: list[str]) -> Cluster:
+def start(locale: tuple[str, ...], major: int, notes: list[str]) -> Cluster:
     """The server in the target's sort order, or in C where this machine does not know that."""
     try:
         return Cluster(locale, major).__enter__()

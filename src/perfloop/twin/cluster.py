@@ -36,6 +36,7 @@ class Cluster:
         self.major = major or 0
         self.seconds = 0.0
         self.folder = Path()
+        self.database = "postgres"
         self._keeper: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Cluster:
@@ -88,7 +89,7 @@ class Cluster:
         while True:
             try:
                 return psycopg.connect(
-                    host=str(self.folder), user=user, dbname="postgres", autocommit=True, prepare_threshold=None, application_name="perfloop"
+                    host=str(self.folder), user=user, dbname=self.database, autocommit=True, prepare_threshold=None, application_name="perfloop"
                 )
             except psycopg.OperationalError as error:
                 ended = self._keeper is None or self._keeper.poll() is not None
@@ -113,6 +114,17 @@ class Cluster:
             self._keeper = None
         if self.folder.name.startswith(PREFIX):
             _remove(self.folder)
+
+
+class Within(Cluster):
+    """Another database of a running cluster, for one more twin in it; closing it leaves the cluster as it is."""
+
+    def __init__(self, cluster: Cluster, database: str) -> None:
+        super().__init__(cluster.locale, cluster.major)
+        self.folder, self.database = cluster.folder, database
+
+    def close(self) -> None:
+        """The cluster outlives it."""
 
 
 def sweep() -> int:

@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a twin is built from. ``stats`` holds values out of the tables: personal data, never stored."""
+    """What a twin is built from. ``stats`` holds values out of the tables: personal data, stored in private files only (``twin/archive.py``)."""
 
     version: int
     locale: tuple[str, ...]
@@ -40,14 +40,22 @@ class Snapshot:
     notes: tuple[str, ...] = ()
 
 
-def take(connection: psycopg.Connection[Any], names: tuple[str, ...]) -> Snapshot:
-    """Snapshot of these tables and views and what they rest on. ``CannotMeasure`` for kinds of relation that a twin cannot imitate."""
+def take(connection: psycopg.Connection[Any], names: tuple[str, ...], everything: bool = False) -> Snapshot:
+    """Snapshot of these tables and views and what they rest on. ``CannotMeasure`` for kinds of relation that a twin cannot imitate.
+
+    ``everything``: for the archive: what cannot be imitated is left out with a note.
+    """
     notes: list[str] = []
     version = connection.info.server_version
     oids, views = _resolve(connection, names)
     tables = _rows(connection, catalog.TABLES, oids)
-    for table in tables:
+    for table in tuple(tables):
         if table["kind"] in _KINDS or table["inherited"]:
+            if everything:
+                tables.remove(table)
+                oids.remove(table["oid"])
+                notes.append(f"{table['name']} is not imitated: it is {_KINDS.get(table['kind'], 'a table with children')}")
+                continue
             raise CannotMeasure(
                 f"the planner twin cannot imitate {table['name']}",
                 why=f"it is {_KINDS.get(table['kind'], 'a table with children')}",

@@ -5,6 +5,7 @@ VERBS: dict[str, dict[str, str]] = {
     "Look": {
         "check": "measure a service, find its bottleneck, report (what a bare URL does)",
         "load": "one performance test: load, stress, spike, soak, volume, scalability, baseline, regression",
+        "query": "why one query is slow, or slower than it was, and the fix",
         "doctor": "what can be measured and changed here, and how to close each gap",
         "diagnose": "judge the stored evidence of a run again, without traffic",
         "compare": "compare two runs, with proof",
