@@ -85,7 +85,8 @@ class Lab:
         self.built += 1
         name = f"hybrid{self.built}"
         with self._cluster.connect() as admin:
-            admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy".encode())
+            copied = " STRATEGY file_copy" if self._major >= 15 else ""  # the only way there was before
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE template0{copied}".encode())
         try:
             with Twin(snapshot, shared=Within(self._cluster, name)) as twin:
                 if self.built == 1:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from perfloop.change.base import ChangeContext
-from perfloop.change.kinds import postgres_analyze, postgres_index_definition, postgres_setting, postgres_statistics, postgres_table_options, postgres_vacuum
+from perfloop.change.kinds import postgres_analyze, postgres_index_definition, postgres_database_setting, postgres_statistics, postgres_table_options, postgres_vacuum
 from perfloop.errors import ChangeRefused, UndoFailed
 from perfloop.model.change import Change
 from perfloop.model.config import Config
@@ -72,7 +72,7 @@ def test_analyze_and_the_statistics_of_before(lab: Lab) -> None:
 def test_a_statistics_target(lab: Lab) -> None:
     lab.owner.execute("analyze item")
     change = lab.plan(postgres_statistics, schema="public", table="item", columns=["kind"], target=500)
-    assert change.undo_commands[0].endswith("ALTER COLUMN "kind" SET STATISTICS -1;'")
+    assert change.undo_commands[0].endswith('ALTER COLUMN "kind" SET STATISTICS -1;\'')
     cycle(
         lab,
         postgres_statistics,
@@ -106,30 +106,28 @@ def test_a_definition_that_is_none_is_refused(lab: Lab) -> None:
             lab.plan(postgres_index_definition, definition=text)
 
 
-@pytest.mark.parametrize("scope", ["system", "database"])
-def test_a_setting(lab: Lab, postgres: Postgres, scope: str) -> None:
+def test_a_setting_of_one_database(lab: Lab, postgres: Postgres) -> None:
     def live() -> Any:
         with psycopg.connect(postgres.admin) as fresh:
             row = fresh.execute("show random_page_cost").fetchone()
             return row[0] if row else None
 
-    change = lab.plan(postgres_setting, name="random_page_cost", value="1.7", scope=scope)
-    cycle(lab, postgres_setting, change, live)
+    change = lab.plan(postgres_database_setting, name="random_page_cost", value="1.7")
+    cycle(lab, postgres_database_setting, change, live)
 
 
 def test_a_setting_that_somebody_else_changed_is_left_alone(lab: Lab) -> None:
-    change = lab.plan(postgres_setting, name="random_page_cost", value="1.7", scope="database")
-    postgres_setting.apply(change, lab.context, lambda _: None)
+    change = lab.plan(postgres_database_setting, name="random_page_cost", value="1.7")
+    postgres_database_setting.apply(change, lab.context, lambda _: None)
     lab.owner.execute("alter database postgres set random_page_cost = 2.5")
     with pytest.raises(UndoFailed, match="could not undo"):
-        postgres_setting.undo(change, lab.context)
+        postgres_database_setting.undo(change, lab.context)
     lab.owner.execute("alter database postgres reset random_page_cost")
 
 
-def test_a_setting_that_needs_a_restart_is_shown_only(lab: Lab) -> None:
-    change = lab.plan(postgres_setting, name="shared_buffers", value="64MB")
-    assert change.safety == "show"
-    assert "restart" in change.lint[0]
+def test_a_setting_of_the_server_is_refused(lab: Lab) -> None:
+    with pytest.raises(ChangeRefused, match="no setting of one database"):
+        lab.plan(postgres_database_setting, name="shared_buffers", value="64MB")
 
 
 def test_options_of_a_table(lab: Lab) -> None:

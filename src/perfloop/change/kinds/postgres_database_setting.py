@@ -23,7 +23,7 @@ _DATABASE = (
     "SELECT substr(c, length(%s) + 2) FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c"
     " WHERE d.datname = current_database() AND s.setrole = 0 AND c LIKE %s || '=%%'"
 )
-_MAY
+
 
 def plan(proposal: Proposal, context: ChangeContext) -> Change:
     """Params: ``name``, ``value``, ``dsn_ref``."""
