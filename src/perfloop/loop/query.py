@@ -143,7 +143,7 @@ def _look(asked: Asked, connection: Connection, watcher: Connection, timeout_s: 
     run = evidence.run
     now = replace(now, times_ms={evidence.fingerprint: run.best_ms} if run and run.times_ms else {})
     row, then = yield from _then(asked, now)
-    bisection = yield from _bisect(asked, then, now)
+    bisection = yield from _bisect(asked, then, now, _not_slower(evidence, then))
     evidence = query_facts.with_plans(evidence, plan["Plan"], bisection, then, now)
     evidence = query_facts.with_facts(evidence, connection, text, asked.values, plan["Plan"], then, known, runnable)
     told = {"then_name": row.name, "then_at": row.at.isoformat()} if row else {}
@@ -168,14 +168,23 @@ def _then(asked: Asked, now: catalogs.Catalog) -> Generator[Event, None, tuple[A
     return None, None
 
 
-def _bisect(asked: Asked, then: catalogs.Catalog | None, now: catalogs.Catalog) -> Generator[Event, None, Bisection | None]:
+def _not_slower(evidence: QueryEvidence, then: catalogs.Catalog | None) -> bool:
+    """True where its time then is known and it is not slower now: the plans are compared, and no cause is searched."""
+    before = (then.times_ms or {}).get(evidence.fingerprint) if then else None
+    return View(evidence.with_(time_then_ms=before)).slower is False
+
+
+def _bisect(asked: Asked, then: catalogs.Catalog | None, now: catalogs.Catalog, compare_only: bool) -> Generator[Event, None, Bisection | None]:
     if then is None:
         return None
     yield PhaseStarted(phase="bisect", detail="the planner of then and of now, one difference at a time")
     try:
         tables = query_facts.tables_of(asked.text, then.planner, now.planner)
         found = bisect(
-            *query_facts.narrowed(then.planner, now.planner, tables), _bound(asked.text, asked.values), _bound(asked.request.was_query, asked.values)
+            *query_facts.narrowed(then.planner, now.planner, tables),
+            _bound(asked.text, asked.values),
+            _bound(asked.request.was_query, asked.values),
+            search=not compare_only,
         )
     except CannotMeasure as error:
         asked.notes.append(f"no plan bisect: {error.what}" + (f" ({error.why})" if error.why else ""))

@@ -69,6 +69,9 @@ class FactorTried(Word):
     cost_backward: float | None = None
 
 
+_TEXTS = ("text", "varchar", "character varying", "bpchar", "char", "character")
+
+
 class Condition(Word):
     """One simple condition on one column of a table: what the planner expects of it and what a look at a sample of the table shows, as shares of its rows."""
 
@@ -82,13 +85,16 @@ class Condition(Word):
     beyond_histogram: bool | None = None  # the value lies outside what the statistics know
     function: str = ""  # a function around the column
     cast: str = ""  # the type that the column is cast to
+    column_type: str = ""
     pattern: str = ""  # prefix or contains, for LIKE
     has_statistics: bool = True
 
     @property
     def cast_matters(self) -> bool:
         """True where the column is cast to a type that an index on the bare column does not serve; text and varchar are the same to an index."""
-        return bool(self.cast) and self.cast.split("(")[0] not in ("text", "varchar", "character varying", "bpchar", "char")
+        if not self.cast:
+            return False
+        return self.cast.split("(")[0] not in _TEXTS or bool(self.column_type and self.column_type.split("(")[0] not in _TEXTS)
 
 
 class TableNow(Word):

@@ -115,7 +115,7 @@ def _look(connection: Connection, node: dict[str, Any], terms: list[Term]) -> li
     found = []
     for term, share in zip(terms, seen, strict=True):
         expected = _expected(connection, f"SELECT 1 FROM {table} {_quoted(alias)} WHERE {term.text}")  # noqa: S608 - PostgreSQL's own text
-        common, beyond, known = _known(connection, schema, name, term)
+        common, beyond, known, kind = _known(connection, schema, name, term)
         found.append(
             Condition(
                 table=f"{schema}.{name}",
@@ -128,6 +128,7 @@ def _look(connection: Connection, node: dict[str, Any], terms: list[Term]) -> li
                 beyond_histogram=beyond,
                 function=term.function,
                 cast=term.cast,
+                column_type=kind,
                 pattern=("" if not term.operator.startswith("~~") else "contains" if term.value.lstrip("'").startswith("%") else "prefix"),
                 has_statistics=known or tuples == 0,
             )
@@ -159,8 +160,8 @@ def _expected(connection: Connection, text: str) -> float | None:
         return None
 
 
-def _known(connection: Connection, schema: str, name: str, term: Term) -> tuple[bool | None, bool | None, bool]:
-    """(the value is a common one, it lies outside the histogram, there are statistics)."""
+def _known(connection: Connection, schema: str, name: str, term: Term) -> tuple[bool | None, bool | None, bool, str]:
+    """(the value is a common one, it lies outside the histogram, there are statistics, the column's type)."""
     rows = query(
         connection,
         "select format_type(a.atttypid, null), s.attname is not null from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
@@ -168,10 +169,10 @@ def _known(connection: Connection, schema: str, name: str, term: Term) -> tuple[
         (schema, name, term.column),
     )
     if not rows or not rows[0][1]:
-        return None, None, bool(rows and rows[0][1])
+        return None, None, bool(rows and rows[0][1]), str(rows[0][0]) if rows else ""
     if term.function or term.operator.startswith("~~"):
-        return None, None, True
-    kind = rows[0][0]
+        return None, None, True, str(rows[0][0])
+    kind = str(rows[0][0])
     text = (
         f"SELECT coalesce(({term.value})::{kind} = ANY (most_common_vals::text::{kind}[]), false),"  # noqa: S608 - the type is the catalogue's
         f" ({term.value})::{kind} < (histogram_bounds::text::{kind}[])[1] OR ({term.value})::{kind} > (histogram_bounds::text::{kind}[])[array_length(histogram_bounds::text::{kind}[], 1)]"
@@ -180,8 +181,8 @@ def _known(connection: Connection, schema: str, name: str, term: Term) -> tuple[
     try:
         found = query(connection, text.replace("%", "%%").replace("%%s", "%s"), (schema, name, term.column))
     except CannotMeasure:
-        return None, None, True
-    return (bool(found[0][0]), None if found[0][1] is None else bool(found[0][1]), True) if found else (None, None, True)
+        return None, None, True, kind
+    return (bool(found[0][0]), None if found[0][1] is None else bool(found[0][1]), True, kind) if found else (None, None, True, kind)
 
 
 def _quoted(name: str) -> str:

@@ -6,6 +6,7 @@ both ways is sufficient and necessary. Groups are tried before their members, so
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -96,22 +97,22 @@ class Lab:
             raise CannotMeasure("the planner twin cannot plan this query", why=str(error).strip().split("\n", 1)[0]) from error
 
 
-def bisect(then: Snapshot, now: Snapshot, query: str, query_then: str = "") -> Bisection:
-    """Which factor made the plan of ``query`` what it is now. ``query_then``: the text as it was, where that changed too."""
+def bisect(then: Snapshot, now: Snapshot, query: str, query_then: str = "", search: bool = True) -> Bisection:
+    """Which factor made the plan of ``query`` what it is now. ``query_then``: the text as it was, where that changed too. Without ``search`` the two plans alone."""
     began = time.monotonic()
     factors = differences(then, now)
     if query_then and query_then != query:
         factors = (Factor("query", "", "text", "the statement itself changed"), *factors)
     with Lab(now.locale, now.version // 10_000) as lab:
-        search = _Search(lab, then, now, query, query_then or query, factors)
-        found = search.run()
+        work = _Search(lab, then, now, query, query_then or query, factors)
+        found = work.run() if search else ()
         return Bisection(
-            plan_then=search.plan_then,
-            plan_now=search.plan_now,
-            changed=search.shapes_differ,
+            plan_then=work.plan_then,
+            plan_now=work.plan_now,
+            changed=work.shapes_differ,
             factors=factors,
             cause=found,
-            tried=tuple(search.tried),
+            tried=tuple(work.tried),
             notes=tuple(dict.fromkeys((*then.notes, *now.notes, *lab.notes))),
             seconds=time.monotonic() - began,
         )
@@ -121,6 +122,7 @@ class _Search:
     def __init__(self, lab: Lab, then: Snapshot, now: Snapshot, query: str, query_then: str, factors: tuple[Factor, ...]) -> None:
         self._lab, self._then, self._now, self._query, self._query_then = lab, then, now, query, query_then
         self._all = factors
+        self._words = set(re.findall(r"\w+", f"{query} {query_then}"))
         self._cache: dict[tuple[bool, frozenset[Factor]], dict[str, Any] | None] = {}
         self.tried: list[Trial] = []
         self.plan_now = lab.plan(now, query)
@@ -137,11 +139,12 @@ class _Search:
         return tuple(sorted(found, key=lambda trial: (not trial.both, len(trial.factors), KINDS.index(trial.factors[0].kind))))
 
     def _groups(self, factors: Iterable[Factor]) -> list[tuple[Factor, ...]]:
-        """By kind, in the order of suspicion."""
-        by: dict[str, list[Factor]] = {}
+        """By kind, in the order of suspicion; statistics of columns that the text names before those of others."""
+        by: dict[tuple[int, bool], list[Factor]] = {}
         for factor in factors:
-            by.setdefault(factor.kind, []).append(factor)
-        return [tuple(by[kind]) for kind in KINDS if kind in by]
+            named = factor.kind != "statistics" or factor.name.rpartition(".")[2] in self._words
+            by.setdefault((KINDS.index(factor.kind), not named), []).append(factor)
+        return [tuple(by[key]) for key in sorted(by)]
 
     def _descend(self, groups: list[tuple[Factor, ...]]) -> list[Trial]:
         """Groups that flip the plan both ways (or, where none does, one way), taken apart until single factors are left."""

@@ -12,7 +12,14 @@ import psycopg
 import pytest
 
 from perfloop.change.base import ChangeContext
-from perfloop.change.kinds import postgres_analyze, postgres_index_definition, postgres_database_setting, postgres_statistics, postgres_table_options, postgres_vacuum
+from perfloop.change.kinds import (
+    postgres_analyze,
+    postgres_database_setting,
+    postgres_index_definition,
+    postgres_statistics,
+    postgres_table_options,
+    postgres_vacuum,
+)
 from perfloop.errors import ChangeRefused, UndoFailed
 from perfloop.model.change import Change
 from perfloop.model.config import Config

@@ -43,8 +43,11 @@ _EXPLAINS: dict[str, tuple[str, ...]] = {
     "statistics-stale": ("statistics-changed", "rare-value", "spill", "order-limit-index", "data-growth"),
     "implicit-cast": ("missing-index", "statistics-changed", "data-growth"),
     "pruning-lost": ("missing-index", "data-growth", "implicit-cast"),
-    "correlated-columns": ("spill",),
-    "rare-value": ("spill",),
+    "correlated-columns": ("spill", "statistics-changed", "data-growth"),
+    "rare-value": ("spill", "statistics-changed"),
+    "order-limit-index": ("statistics-changed", "data-growth", "missing-index"),
+    "visibility-map": ("data-growth", "table-bloat"),
+    "generic-plan": ("missing-index",),
     "setting-changed": ("spill",),
 }
 

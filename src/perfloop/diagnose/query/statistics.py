@@ -123,8 +123,10 @@ def correlated(view: View) -> list[Finding]:
         product = 1.0
         for condition in right:
             product *= condition.seen or 0.0
-        together = node.rows_actual * (1 if node.loops == 1 else 0) / whole
-        if node.loops != 1 or together < TOGETHER_MIN * product:
+        if node.loops != 1 and not view.parallel(node):
+            continue  # the inner side of a join: its rows are by outer row
+        together = node.rows_actual * node.loops / whole
+        if together < TOGETHER_MIN * product:
             continue
         schema, bare = quoted_table(table.name)
         facts = [off_by(node), *(_condition_fact(condition) for condition in right)]

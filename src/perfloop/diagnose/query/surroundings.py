@@ -93,7 +93,9 @@ def generic_plan(view: View) -> list[Finding]:
             prevention="no server-side prepared statements for queries whose best plan depends on the value (prepareThreshold=0, prepare_threshold=None)",
             proposals=(
                 Proposal(
-                    kind="postgres-database-setting", title="plan_cache_mode = force_custom_plan", params={"name": "plan_cache_mode", "value": "force_custom_plan"}
+                    kind="postgres-database-setting",
+                    title="plan_cache_mode = force_custom_plan",
+                    params={"name": "plan_cache_mode", "value": "force_custom_plan"},
                 ),
             ),
             setting="plan_cache_mode",

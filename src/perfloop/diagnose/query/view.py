@@ -63,6 +63,12 @@ class View:
             found.append(other)
         return tuple(found)
 
+    def parallel(self, node: NodeRun) -> bool:
+        """True where its loops are those of parallel workers."""
+        return any("Gather" in other.node_type and node in self.under(other) for other in self.nodes) and not any(
+            other.node_type == "Nested Loop" and node in self.under(other)[2:] for other in self.nodes
+        )
+
     def table(self, name: str) -> TableNow | None:
         """What is known of a table."""
         bare = name.replace('"', "")
