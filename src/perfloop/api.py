@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
-from perfloop.loop import engineer, knowing, loadtest, opening, stopping, stored, undo
+from perfloop.loop import claims, engineer, knowing, loadtest, opening, past, stopping, stored, undo
 from perfloop.loop import query as query_loop
 from perfloop.loop.demo import run_demo
 from perfloop.model.change import Plan
 from perfloop.model.event import Event
 from perfloop.model.query import QueryResult
-from perfloop.model.replies import BaselineResult, DoctorResult, InitResult, LogResult, RollbackResult, RunsResult, StopResult
+from perfloop.model.replies import BaselineResult, ClaimsResult, DoctorResult, HistoryResult, InitResult, LogResult, RollbackResult, RunsResult, StopResult
 from perfloop.model.requests import (
     ApplyRequest,
     BaselineRequest,
@@ -21,6 +21,7 @@ from perfloop.model.requests import (
     DiagnoseRequest,
     DoctorRequest,
     ExplainRequest,
+    HistoryRequest,
     ImproveRequest,
     InitRequest,
     LoadRequest,
@@ -31,6 +32,7 @@ from perfloop.model.requests import (
     RollbackRequest,
     RunsRequest,
     StopRequest,
+    VerifyClaimsRequest,
 )
 from perfloop.model.result import RunResult
 from perfloop.model.verdict import Verdict
@@ -117,6 +119,16 @@ def report(request: ReportRequest, cwd: Path | None = None) -> str:
 def runs(request: RunsRequest, cwd: Path | None = None) -> RunsResult:
     """The stored runs, newest first."""
     return stored.runs(request, cwd)
+
+
+def history(request: HistoryRequest, cwd: Path | None = None) -> HistoryResult:
+    """Where the stored runs' figures moved to another level; a suspicion that a comparison of the two commits can prove."""
+    return past.history(request, cwd)
+
+
+def verify_claims(request: VerifyClaimsRequest, cwd: Path | None = None) -> ClaimsResult:
+    """Each performance figure of a text: supported, contradicted, or without evidence."""
+    return claims.verify_claims(request, cwd)
 
 
 def log(request: LogRequest, cwd: Path | None = None) -> LogResult:

@@ -48,7 +48,7 @@ class VerbCommand(click.Command):
 
 def load_verb(name: str) -> click.Command:
     """The command of one verb from its file ``perfloop/cli/verbs/<name>.py``."""
-    module = import_module(f"perfloop.cli.verbs.{name}")
+    module = import_module(f"perfloop.cli.verbs.{name.replace('-', '_')}")
     return build(name, module.REQUEST, module.run, (module.__doc__ or "").strip())
 
 

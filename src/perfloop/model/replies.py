@@ -124,3 +124,66 @@ class InitResult(Word):
     ok: bool = True
     path: str
     notes: tuple[str, ...] = ()
+
+
+class HistoryPoint(Word):
+    """One run's value of a figure, and the commit that was measured (empty where none was known)."""
+
+    run_id: str
+    started_at: str
+    revision: str = ""
+    value: float
+
+
+class HistoryChange(Word):
+    """A change of level: between ``after_run`` (surely old) and ``by_run`` (surely new), most likely first seen at ``at``. A suspicion, no proof."""
+
+    ratio: float
+    p: float
+    after_run: HistoryPoint
+    at: HistoryPoint
+    by_run: HistoryPoint
+    worse: bool
+
+
+class HistorySeries(Word):
+    """One figure over the stored runs, oldest first, with its changes of level."""
+
+    metric: str
+    unit: str
+    points: tuple[HistoryPoint, ...]
+    changes: tuple[HistoryChange, ...] = ()
+
+
+class HistoryResult(Word):
+    """What the stored runs of one target and load say. ``ok`` is False where a figure stands at a worse level than before its last change."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ok: bool = True
+    target: str = ""
+    rate_per_s: float = 0.0
+    runs: int = 0
+    series: tuple[HistorySeries, ...] = ()
+    notes: tuple[str, ...] = ()
+    next: str = ""
+
+
+class ClaimItem(Word):
+    """One performance figure of a text: supported (``truth`` says by what), contradicted (``truth`` is the measured value), or without evidence."""
+
+    line: int
+    figure: str
+    sentence: str
+    state: Literal["supported", "contradicted", "without evidence"]
+    truth: str = ""
+    run_id: str = ""
+
+
+class ClaimsResult(Word):
+    """Every performance figure of a text against the stored runs. ``ok`` is False where one is contradicted or without evidence."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ok: bool = True
+    file: str = ""
+    runs: tuple[str, ...] = ()
+    claims: tuple[ClaimItem, ...] = ()

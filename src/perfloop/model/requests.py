@@ -238,6 +238,26 @@ class CompareRequest(Request):
     strict: bool = Field(default=False, description="An inconclusive answer is a no.")
 
 
+class HistoryRequest(Request):
+    """Where the stored runs' figures moved to another level."""
+
+    url: Url = ""
+    limit: int = Field(default=200, ge=12, le=1_000, description="How many of the newest runs are looked at.")
+    effect_min: float = Field(default=0.02, ge=0, le=1, description="Smaller changes of level are not reported; 0.02: 2 %.")
+    strict: bool = Field(default=False, description="Exit 1 where a figure stands at a worse level than before its last change.")
+
+
+class VerifyClaimsRequest(Request):
+    """Check each performance figure of a text against stored evidence."""
+
+    file: Annotated[str, Door(argument=True)] = Field(
+        description="The text: a pull request, an agent's report. - reads from stdin.", min_length=1, max_length=4_096
+    )
+    run: RunName = Field(
+        default="", description="The run it is about: its id, last, baseline:NAME, or all. Empty: the runs that the text names, else the last one."
+    )
+
+
 class ReportRequest(Request):
     """Render a stored run."""
 

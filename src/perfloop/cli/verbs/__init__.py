@@ -1,6 +1,6 @@
 """One file per verb: ``REQUEST`` (its request model) and ``run(request, output)``, which returns the exit code."""
 
-#: group → verb → one line of help; the module is ``perfloop.cli.verbs.<verb>``. Written here so that ``--help`` imports no verb.
+#: group → verb → one line of help; the module is ``perfloop.cli.verbs.<verb>`` with ``_`` for ``-``. Written here so that ``--help`` imports no verb.
 VERBS: dict[str, dict[str, str]] = {
     "Look": {
         "check": "measure a service, find its bottleneck, report (what a bare URL does)",
@@ -22,6 +22,8 @@ VERBS: dict[str, dict[str, str]] = {
     },
     "Record": {
         "baseline": "keep a run as a named reference",
+        "history": "where the stored runs' figures moved to another level, and by which commits",
+        "verify-claims": "check each performance figure of a text against stored evidence",
         "report": "render a stored run as html, markdown, json, junit or text",
         "log": "read or verify the audit log",
     },
