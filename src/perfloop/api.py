@@ -6,12 +6,24 @@ from collections.abc import Generator
 from pathlib import Path
 
 from perfloop.loop import claims, engineer, knowing, loadtest, opening, past, stopping, stored, undo
+from perfloop.loop import gate as gating
 from perfloop.loop import query as query_loop
 from perfloop.loop.demo import run_demo
 from perfloop.model.change import Plan
 from perfloop.model.event import Event
 from perfloop.model.query import QueryResult
-from perfloop.model.replies import BaselineResult, ClaimsResult, DoctorResult, HistoryResult, InitResult, LogResult, RollbackResult, RunsResult, StopResult
+from perfloop.model.replies import (
+    BaselineResult,
+    ClaimsResult,
+    DoctorResult,
+    GateResult,
+    HistoryResult,
+    InitResult,
+    LogResult,
+    RollbackResult,
+    RunsResult,
+    StopResult,
+)
 from perfloop.model.requests import (
     ApplyRequest,
     BaselineRequest,
@@ -21,6 +33,7 @@ from perfloop.model.requests import (
     DiagnoseRequest,
     DoctorRequest,
     ExplainRequest,
+    GateRequest,
     HistoryRequest,
     ImproveRequest,
     InitRequest,
@@ -119,6 +132,11 @@ def report(request: ReportRequest, cwd: Path | None = None) -> str:
 def runs(request: RunsRequest, cwd: Path | None = None) -> RunsResult:
     """The stored runs, newest first."""
     return stored.runs(request, cwd)
+
+
+def gate(request: GateRequest, cwd: Path | None = None) -> Generator[Event, None, GateResult]:
+    """Measure two states of the code interleaved, and judge the newer one."""
+    return (yield from gating.gate(request, cwd))
 
 
 def history(request: HistoryRequest, cwd: Path | None = None) -> HistoryResult:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from perfloop.model.exit_codes import FINE, INTERRUPTED, NO, NOT_MEASURED, STUCK
+from perfloop.model.exit_codes import FINE, INCONCLUSIVE, INTERRUPTED, NO, NOT_MEASURED, STUCK
+from perfloop.model.replies import GateResult
 from perfloop.model.result import RunResult
 from perfloop.model.verdict import Decision, Verdict, VerdictStatus
 
@@ -27,6 +28,16 @@ def of_verdict(verdict: Verdict, strict: bool = False) -> int:
     if verdict.status == VerdictStatus.REGRESSED:
         return NO
     return NO if strict and verdict.status == VerdictStatus.INCONCLUSIVE else FINE
+
+
+def of_gate(result: GateResult) -> int:
+    """A regression or a broken budget is a no; what could not be settled is neither yes nor no."""
+    if result.verdict.status == VerdictStatus.INVALID:
+        return NOT_MEASURED
+    if not result.ok:
+        return NO
+    unsure = result.verdict.status == VerdictStatus.INCONCLUSIVE or any(check.ok is None for check in result.budgets)
+    return INCONCLUSIVE if unsure else FINE
 
 
 def _inconclusive(result: RunResult) -> bool:

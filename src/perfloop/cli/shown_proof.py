@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from perfloop.cli.shown import table
-from perfloop.model.replies import ClaimsResult, HistoryPoint, HistoryResult, HistorySeries
+from perfloop.model.replies import ClaimsResult, GateResult, HistoryPoint, HistoryResult, HistorySeries
+from perfloop.report.gate import gate_facts, gate_line
 from perfloop.report.text import counted, digits, percent, printable, seconds
 
 
@@ -52,3 +53,17 @@ def claims_text(result: ClaimsResult, full: bool) -> str:
         if claim.truth:
             lines.append(f"  measured: {claim.truth}  ({claim.run_id})")
     return printable("\n".join(lines))
+
+
+def gate_text(result: GateResult) -> str:
+    """The verdict first, then what it rests on."""
+    sides = f"{result.candidate[:12] or 'working tree'} against {result.against[:12]}"
+    return printable(
+        "\n".join(
+            [
+                gate_line(result),
+                f"  {sides}, {counted(result.verdict.pairs, 'pair')} of {seconds(result.verdict.round_s)}",
+                *(f"  {fact}" for fact in gate_facts(result)),
+            ]
+        )
+    )

@@ -7,6 +7,7 @@ from typing import Literal
 from perfloop.model.audit import AuditEvent
 from perfloop.model.base import SCHEMA_VERSION, Word
 from perfloop.model.target import Target
+from perfloop.model.verdict import Verdict
 
 
 class DoctorCheck(Word):
@@ -187,3 +188,25 @@ class ClaimsResult(Word):
     file: str = ""
     runs: tuple[str, ...] = ()
     claims: tuple[ClaimItem, ...] = ()
+
+
+class BudgetCheck(Word):
+    """One budget against its measurement; ``ok`` is None where it was not measured or its interval contains the bound."""
+
+    name: str
+    bound: str
+    measured: str
+    ok: bool | None
+
+
+class GateResult(Word):
+    """Two states of the code, measured interleaved. ``ok`` is False where the candidate is slower, fails, or breaks a budget."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ok: bool = True
+    against: str
+    candidate: str
+    verdict: Verdict
+    budgets: tuple[BudgetCheck, ...] = ()
+    differing_answers: tuple[str, ...] = ()  # steps whose answers differ between the two, with how
+    notes: tuple[str, ...] = ()

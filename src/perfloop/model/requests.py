@@ -238,6 +238,17 @@ class CompareRequest(Request):
     strict: bool = Field(default=False, description="An inconclusive answer is a no.")
 
 
+class GateRequest(Request):
+    """Measure two states of the code interleaved on this machine, and say whether the newer one is slower or over a budget."""
+
+    against: str = Field(default="HEAD~1", min_length=1, max_length=200, description="The git reference to compare with.")
+    candidate: str = Field(default="", max_length=200, description="The git reference that is judged; empty: the working tree as it stands.")
+    rate_per_s: RatePerS | None = Field(default=None, description="Open arrival rate; empty: the configured one.")
+    strict: bool = Field(default=False, description="An inconclusive answer is a no (exit 1 instead of 4).")
+    junit: str = Field(default="", max_length=4_096, description="File that gets the answer as JUnit XML.")
+    markdown: str = Field(default="", max_length=4_096, description="File that gets the answer as Markdown for the pull request.")
+
+
 class HistoryRequest(Request):
     """Where the stored runs' figures moved to another level."""
 

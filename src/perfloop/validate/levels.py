@@ -12,8 +12,8 @@ from perfloop.stats.histogram import Histogram
 from perfloop.stats.intervals import geometric_t_interval
 
 Metric = Literal["p95_s", "mean_s", "cpu_per_request"]
-UNITS = {"p95_s": "s", "p99_s": "s", "mean_s": "s", "cpu_per_request": "s"}
-_QUANTILES = {"p95_s": 0.95, "p99_s": 0.99}
+UNITS = {"p50_s": "s", "p95_s": "s", "p99_s": "s", "mean_s": "s", "cpu_per_request": "s"}
+_QUANTILES = {"p50_s": 0.5, "p95_s": 0.95, "p99_s": 0.99}
 
 
 def samples(window: Window, step: str | None) -> tuple[StepSamples, ...]:

@@ -8,6 +8,7 @@ VERBS: dict[str, dict[str, str]] = {
         "query": "why one query is slow, or slower than it was, and the fix",
         "doctor": "what can be measured and changed here, and how to close each gap",
         "diagnose": "judge the stored evidence of a run again, without traffic",
+        "gate": "measure two commits interleaved here; fail on a regression or a broken budget",
         "compare": "compare two runs, with proof",
         "explain": "the page of a rule, a change kind or an exit code",
     },

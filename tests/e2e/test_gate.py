@@ -1,0 +1,107 @@
+"""perfloop gate on a real repository and real services: slower code fails, the same code does not, wrong answers are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SERVICE = """
+import sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = 65536
+    def do_GET(self):
+        time.sleep(DELAY)
+        body = BODY
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *_): pass
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+CONFIG = f"""
+[[journeys]]
+path = "/work"
+[measure]
+rate_per_s = 25
+pairs_window_s = 1
+settle_s = 0
+[gate]
+start_command = "{sys.executable} app.py {{port}}"
+pairs = 5
+effect_min = 0.2
+[[gate.budgets]]
+metric = "mean_ms"
+max = 80
+[[gate.budgets]]
+metric = "bytes_per_response"
+worse_max = 0.5
+"""
+
+
+def write(folder: Path, delay_s: float, body: bytes = b"fine") -> None:
+    (folder / "app.py").write_text(SERVICE.replace("DELAY", str(delay_s)).replace("BODY", repr(body)))
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    return subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def perfloop(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PERFLOOP_STATE_DIR": str(folder.parent / "state"), "NO_COLOR": "1"}
+    return subprocess.run([sys.executable, "-m", "perfloop", *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gate") / "repository"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    (folder / "perfloop.toml").write_text(CONFIG)
+    (folder / ".gitignore").write_text(".perfloop/\n")
+    write(folder, 0.04)
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "fast")
+    return folder
+
+
+def test_slower_code_fails_the_gate_and_the_working_tree_is_untouched(repository: Path) -> None:
+    write(repository, 0.15, b"fine, and more" * 100)
+    before = git(repository, "status", "--porcelain"), (repository / "app.py").read_text()
+    done = perfloop(repository, "gate", "--against", "HEAD", "--json", "--junit", "../gate.xml", "--markdown", "../gate.md")
+    assert done.returncode == 1, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["verdict"]["status"] == "regressed"
+    assert answer["verdict"]["ratio"]["low"] > 1
+    assert {check["name"]: check["ok"] for check in answer["budgets"]} == {"mean_ms of all requests": False, "bytes_per_response of all requests": False}
+    assert "another body" in answer["differing_answers"][0]
+    assert 'failures="' in (repository.parent / "gate.xml").read_text()
+    assert (repository.parent / "gate.md").read_text().startswith("<!-- perfloop gate -->\n**perfloop: regressed")
+    assert (git(repository, "status", "--porcelain"), (repository / "app.py").read_text()) == before
+    assert git(repository, "worktree", "list").count("\n") == 0
+    assert "A/A:" in done.stderr
+
+
+def test_faster_code_passes(repository: Path) -> None:
+    write(repository, 0.002)
+    done = perfloop(repository, "gate", "--against", "HEAD", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["verdict"]["status"] == "improved"
+    assert not answer["differing_answers"]
+
+
+def test_what_cannot_be_started_or_named_is_an_error(repository: Path) -> None:
+    write(repository, 0.002)
+    unknown = perfloop(repository, "gate", "--against", "no-such-branch")
+    assert unknown.returncode == 2
+    (repository / "app.py").write_text("raise SystemExit('broken')\n")
+    broken = perfloop(repository, "gate", "--against", "HEAD")
+    assert broken.returncode == 3
+    assert "did not start" in broken.stderr
+    assert git(repository, "worktree", "list").count("\n") == 0
