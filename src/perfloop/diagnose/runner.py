@@ -20,6 +20,7 @@ from perfloop.model.target import PeerKind
 #: Evidence field → the probe that collects it, and what it is called in a sentence.
 _SOURCES = {
     "postgres": ("postgres", "observations of the database"),
+    "postgres_health": ("postgres-health", "the state of the database server"),
     "stacks": ("stacks", "stacks of the service"),
     "sockets": ("sockets", "traffic of the service's sockets"),
     "processes": ("process", "observations of the service's processes"),
@@ -27,6 +28,21 @@ _SOURCES = {
     "source": ("stacks", "the source of the functions on stacks"),
     "solo": ("solo", "runs of each endpoint alone"),
     "window": ("load", "a window of load"),
+}
+_ENGINES = {
+    "postgres": PeerKind.POSTGRESQL,
+    "postgres_health": PeerKind.POSTGRESQL,
+    "mysql": PeerKind.MYSQL,
+    "redis": PeerKind.REDIS,
+    "memcached": PeerKind.MEMCACHED,
+    "mongodb": PeerKind.MONGODB,
+}
+_NAMES = {
+    PeerKind.POSTGRESQL: "PostgreSQL",
+    PeerKind.MYSQL: "MySQL or MariaDB",
+    PeerKind.REDIS: "Redis",
+    PeerKind.MEMCACHED: "Memcached",
+    PeerKind.MONGODB: "MongoDB",
 }
 
 
@@ -66,8 +82,9 @@ def _has(evidence: Evidence, name: str) -> bool:
 
 def _missing(rule: str, name: str, evidence: Evidence) -> RuleResult:
     probe, words = _SOURCES.get(name, (name, name))
-    if name == "postgres" and evidence.target.peers and not any(peer.kind is PeerKind.POSTGRESQL for peer in evidence.target.peers):
-        return not_applicable(rule, "the service talks to no PostgreSQL")
+    engine = _ENGINES.get(name)
+    if engine and (evidence.target.peers or not name.startswith("postgres")) and not any(peer.kind is engine for peer in evidence.target.peers):
+        return not_applicable(rule, f"the service talks to no {_NAMES[engine]}")
     for item in evidence.unavailable:
         if item.probe == probe:
             return unknown(rule, f"{words} are missing: {item.reason}", item.fix)

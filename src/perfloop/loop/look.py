@@ -71,9 +71,13 @@ def collect(session: Session) -> Generator[Event, None, Evidence]:
 def access(session: Session) -> Access:
     """What the probes may use now."""
     reference = session.config.target.postgres
+    target = session.config.target
     return Access(
         pids=session.meter.pids,
         postgres_dsn=resolve(reference, session.base_dir) if reference else "",
+        memcached=target.memcached,
+        mysql_dsn=resolve(target.mysql, session.base_dir) if target.mysql else "",
+        redis_dsn=resolve(target.redis, session.base_dir) if target.redis else "",
         source_root=session.meter.target.source_root,
     )
 

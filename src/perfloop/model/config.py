@@ -92,9 +92,12 @@ class TargetConfig(Word):
     postgres_admin: str = Field(
         default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of the role that owns the tables; used for changes only."
     )
+    mysql: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a MySQL or MariaDB account with PROCESS, to look.")
     mysql_admin: str = Field(
         default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a MySQL or MariaDB role that may SET GLOBAL; used for changes only."
     )
+    redis: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a Redis, to look.")
+    memcached: str = Field(default="", pattern=r"^$|^[A-Za-z0-9.-]+:[0-9]{1,5}$", description="host:port of a Memcached, to look.")
     redis_admin: str = Field(
         default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a Redis user that may CONFIG SET; used for changes only."
     )

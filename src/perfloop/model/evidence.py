@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from perfloop.model.base import SCHEMA_VERSION, Estimate, Word
+from perfloop.model.engines import MemcachedObservation, MongoObservation, MysqlObservation, RedisObservation
+from perfloop.model.health import PostgresHealth
 from perfloop.model.run import StepSamples, Window
 from perfloop.model.signals import CgroupObservation, CollectorObservation, DiskLoad, ListenQueue, ResponseObservation, WaitsObservation
 from perfloop.model.target import Target
@@ -258,4 +260,9 @@ class Evidence(Word):
     collector: tuple[CollectorObservation, ...] = ()
     responses: tuple[ResponseObservation, ...] = ()
     unavailable: tuple[Unavailable, ...] = ()
+    postgres_health: tuple[PostgresHealth, ...] = ()
+    mysql: tuple[MysqlObservation, ...] = ()
+    redis: tuple[RedisObservation, ...] = ()
+    memcached: tuple[MemcachedObservation, ...] = ()
+    mongodb: tuple[MongoObservation, ...] = ()
     extra: dict[str, Any] = {}  # observations of third-party probes, by probe id

@@ -10,4 +10,8 @@ BUILTIN = (
     "perfloop.observe.probes.stacks",
     "perfloop.observe.probes.collector",
     "perfloop.observe.probes.postgres",
+    "perfloop.observe.probes.postgres_health",
+    "perfloop.observe.probes.mysql",
+    "perfloop.observe.probes.redis",
+    "perfloop.observe.probes.memcached",
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from perfloop.model.base import Word
+from perfloop.model.engines import MemcachedObservation, MysqlObservation, RedisObservation
 from perfloop.model.evidence import (
     Evidence,
     HostObservation,
@@ -21,6 +22,7 @@ from perfloop.model.evidence import (
     StacksObservation,
     Unavailable,
 )
+from perfloop.model.health import PostgresHealth
 from perfloop.model.signals import CgroupObservation, CollectorObservation, WaitsObservation
 from perfloop.model.target import Target
 
@@ -35,6 +37,9 @@ class Access:
 
     pids: tuple[int, ...] = ()
     postgres_dsn: str = field(default="", repr=False)
+    mysql_dsn: str = field(default="", repr=False)
+    redis_dsn: str = field(default="", repr=False)
+    memcached: str = ""  # host:port, it has no credentials
     source_root: str = ""  # folder of the service's own code
     scratch_dir: str = ""  # for the sampler's output; the system's temporary folder where empty
     stacks_rate_hz: float = 100.0
@@ -86,6 +91,10 @@ class ObservedParts:
     cgroup: CgroupObservation | None = None
     waits: tuple[WaitsObservation, ...] = ()
     collector: tuple[CollectorObservation, ...] = ()
+    postgres_health: tuple[PostgresHealth, ...] = ()
+    mysql: tuple[MysqlObservation, ...] = ()
+    redis: tuple[RedisObservation, ...] = ()
+    memcached: tuple[MemcachedObservation, ...] = ()
     unavailable: tuple[Unavailable, ...] = ()
     source: tuple[SourceSnippet, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
@@ -101,7 +110,21 @@ class ObservedParts:
 
     def into(self, evidence: Evidence) -> Evidence:
         """The evidence with these parts put in; what it already holds of other looks stays where this one saw nothing."""
-        fields = ("host", "processes", "sockets", "stacks", "postgres", "source", "cgroup", "waits", "collector")
+        fields = (
+            "host",
+            "processes",
+            "sockets",
+            "stacks",
+            "postgres",
+            "source",
+            "cgroup",
+            "waits",
+            "collector",
+            "postgres_health",
+            "mysql",
+            "redis",
+            "memcached",
+        )
         seen = {name: value for name in fields if (value := getattr(self, name))}
         changed: Evidence = evidence.with_(**seen, unavailable=(*evidence.unavailable, *self.unavailable), extra={**evidence.extra, **self.extra})
         return changed
@@ -114,6 +137,7 @@ def sort_parts(found: Sequence[tuple[str, Sequence[Observation]]], window_s: flo
     known = (
         *(HostObservation, ProcessObservation, SocketsObservation, StacksObservation, PostgresObservation),
         *(CgroupObservation, WaitsObservation, CollectorObservation, Unavailable),
+        *(PostgresHealth, MysqlObservation, RedisObservation, MemcachedObservation),
     )
     for probe, word in seen:
         if not isinstance(word, known):
@@ -128,6 +152,10 @@ def sort_parts(found: Sequence[tuple[str, Sequence[Observation]]], window_s: flo
         cgroup=next((word for _, word in seen if isinstance(word, CgroupObservation)), None),
         waits=tuple(word for _, word in seen if isinstance(word, WaitsObservation)),
         collector=tuple(word for _, word in seen if isinstance(word, CollectorObservation)),
+        postgres_health=tuple(word for _, word in seen if isinstance(word, PostgresHealth)),
+        mysql=tuple(word for _, word in seen if isinstance(word, MysqlObservation)),
+        redis=tuple(word for _, word in seen if isinstance(word, RedisObservation)),
+        memcached=tuple(word for _, word in seen if isinstance(word, MemcachedObservation)),
         unavailable=tuple(word for _, word in seen if isinstance(word, Unavailable)),
         extra=extra,
     )

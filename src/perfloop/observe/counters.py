@@ -21,7 +21,7 @@ select quote_ident(n.nspname) from pg_catalog.pg_extension e join pg_catalog.pg_
 where e.extname = 'pg_stat_statements'
 """
 _STATEMENTS = """
-select queryid::text, sum(calls)::bigint, (sum(total_exec_time) / 1000)::float8, sum(rows)::bigint from {schema}.pg_stat_statements
+select queryid::text, sum(calls)::bigint, (sum(total_exec_time) / 1000)::float8, sum(rows)::bigint from {schema}.pg_stat_statements(false)
 where queryid is not null and dbid = (select oid from pg_catalog.pg_database where datname = current_database())
 group by queryid order by sum(total_exec_time) desc limit %s
 """
