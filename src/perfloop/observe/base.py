@@ -24,7 +24,7 @@ from perfloop.model.evidence import (
 )
 from perfloop.model.health import PostgresHealth
 from perfloop.model.signals import CgroupObservation, CollectorObservation, WaitsObservation
-from perfloop.model.target import Target
+from perfloop.model.target import PeerKind, Target
 
 WINDOW_MAX_S = 600.0
 
@@ -65,6 +65,30 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Let go of processes, files and connections; called also when nothing began."""
+
+
+class Nothing:
+    """The session of a probe for a kind of server that this service does not talk to: it sees nothing, and nothing is missing."""
+
+    interval_s = None
+
+    def begin(self) -> None:
+        """Nothing to read."""
+
+    def sample(self) -> None:
+        """Nothing between."""
+
+    def finish(self) -> Sequence[Observation]:
+        """Nothing was seen."""
+        return ()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def talks_to(target: Target, kind: PeerKind) -> bool:
+    """True where the service has a connection to such a server."""
+    return any(peer.kind is kind for peer in target.peers)
 
 
 class Probe(Protocol):

@@ -12,8 +12,8 @@ from perfloop.diagnose.rules.cache import memcached_health, redis_health
 from perfloop.diagnose.rules.database import mysql_health
 from perfloop.errors import CannotMeasure
 from perfloop.model.evidence import Evidence, Unavailable
-from perfloop.model.target import Environment, Target
-from perfloop.observe.base import Access, sort_parts
+from perfloop.model.target import Environment, Peer, PeerKind, Target
+from perfloop.observe.base import Access, Nothing, sort_parts
 from perfloop.observe.probes import memcached, mysql, redis
 from services import MariaDb, Server
 
@@ -126,7 +126,9 @@ def test_memcached_misses(memcached_server: Server) -> None:
     ],
 )
 def test_a_server_that_is_not_there_is_said_without_its_password(probe: Any, access: dict[str, str]) -> None:
-    assert isinstance(probe.start(TARGET, Access()), Unavailable)
+    assert isinstance(probe.start(TARGET, Access()), Nothing)  # not talked to: nothing is missing
+    peers = tuple(Peer(kind=kind, host="127.0.0.1", port=1) for kind in PeerKind)
+    assert isinstance(probe.start(TARGET.with_(peers=peers), Access()), Unavailable)
     with pytest.raises(CannotMeasure) as error:
         probe.start(TARGET, Access(**access))
     assert "geheim" not in error.value.render()

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from perfloop.model.engines import MemcachedObservation
 from perfloop.model.evidence import Unavailable
-from perfloop.model.target import Target
-from perfloop.observe.base import Access, Observation
+from perfloop.model.target import PeerKind, Target
+from perfloop.observe.base import Access, Nothing, Observation, talks_to
 from perfloop.sql.memcached import stats
 
 ID = "memcached"
@@ -59,8 +59,10 @@ class MemcachedSession:
         """Nothing is held."""
 
 
-def start(target: Target, access: Access) -> MemcachedSession | Unavailable:
+def start(target: Target, access: Access) -> MemcachedSession | Nothing | Unavailable:
     """A session where an address is configured."""
+    if not access.memcached and not talks_to(target, PeerKind.MEMCACHED):
+        return Nothing()
     if not access.memcached:
         return Unavailable(probe=ID, reason="no address of a Memcached is configured", fix='[target] memcached = "host:port"')
     return MemcachedSession(access.memcached)

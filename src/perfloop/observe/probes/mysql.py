@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from perfloop.errors import CannotMeasure
 from perfloop.model.engines import MysqlIndex, MysqlLock, MysqlObservation, SlowEntry
 from perfloop.model.evidence import Unavailable
-from perfloop.model.target import Target
-from perfloop.observe.base import Access, Observation
+from perfloop.model.target import PeerKind, Target
+from perfloop.observe.base import Access, Nothing, Observation, talks_to
 from perfloop.sql.fingerprint import normalize
 from perfloop.sql.mysql import connect_mysql, mysql_text
 
@@ -154,10 +154,12 @@ class MysqlSession:
             return []
 
 
-def start(target: Target, access: Access) -> MysqlSession | Unavailable:
+def start(target: Target, access: Access) -> MysqlSession | Nothing | Unavailable:
     """Connect; errors say which credential is missing."""
     import pymysql
 
+    if not access.mysql_dsn and not talks_to(target, PeerKind.MYSQL):
+        return Nothing()
     if not access.mysql_dsn:
         return Unavailable(probe=ID, reason="no credential for MySQL is configured", fix='[target] mysql = "env:NAME" with the DSN of an account with PROCESS')
     connection = connect_mysql(access.mysql_dsn)

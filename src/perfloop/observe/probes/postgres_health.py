@@ -10,7 +10,7 @@ from perfloop.errors import CannotMeasure
 from perfloop.model.evidence import Unavailable
 from perfloop.model.health import PostgresHealth, ReplicaHealth, SlotHealth, TableHealth
 from perfloop.model.target import Target
-from perfloop.observe.base import Access, Observation
+from perfloop.observe.base import Access, Nothing, Observation
 from perfloop.sql.connect import Connection, address_of, connect_readonly, query
 
 ID = "postgres-health"
@@ -180,10 +180,10 @@ _COUNTED = (
 )
 
 
-def start(target: Target, access: Access) -> HealthSession | Unavailable:
+def start(target: Target, access: Access) -> HealthSession | Nothing | Unavailable:
     """Connect with the read-only role."""
     if not access.postgres_dsn:
-        return Unavailable(probe=ID, reason="no credential for PostgreSQL is configured", fix='[target] postgres = "env:NAME" with the DSN of a read-only role')
+        return Nothing()  # the probe of its queries says so already
     connection = connect_readonly(access.postgres_dsn)
     try:
         return HealthSession(connection, access)

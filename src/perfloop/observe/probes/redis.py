@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from perfloop.errors import CannotMeasure
 from perfloop.model.engines import BigKey, CommandLoad, RedisObservation, SlowEntry
 from perfloop.model.evidence import Unavailable
-from perfloop.model.target import Target
-from perfloop.observe.base import Access, Observation
+from perfloop.model.target import PeerKind, Target
+from perfloop.observe.base import Access, Nothing, Observation, talks_to
 from perfloop.sql.redis import connect_redis, redis_text
 
 ID = "redis"
@@ -137,10 +137,12 @@ class RedisSession:
         return whole, blank, sampled, tuple(sorted(big, key=lambda key: -key.bytes)[:20])
 
 
-def start(target: Target, access: Access) -> RedisSession | Unavailable:
+def start(target: Target, access: Access) -> RedisSession | Nothing | Unavailable:
     """Connect; errors say which credential is missing."""
     import redis
 
+    if not access.redis_dsn and not talks_to(target, PeerKind.REDIS):
+        return Nothing()
     if not access.redis_dsn:
         return Unavailable(probe=ID, reason="no credential for Redis is configured", fix='[target] redis = "env:NAME" with its DSN')
     client = connect_redis(access.redis_dsn)
