@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
-from perfloop.loop import claims, engineer, knowing, loadtest, opening, past, stopping, stored, undo
+from perfloop.loop import claims, engineer, knowing, loadtest, messages, opening, past, stopping, stored, undo
 from perfloop.loop import gate as gating
 from perfloop.loop import query as query_loop
 from perfloop.loop.demo import run_demo
 from perfloop.model.change import Plan
 from perfloop.model.event import Event
+from perfloop.model.messages import PerformanceContext
 from perfloop.model.query import QueryResult
 from perfloop.model.replies import (
     BaselineResult,
@@ -29,6 +30,7 @@ from perfloop.model.requests import (
     BaselineRequest,
     CheckRequest,
     CompareRequest,
+    ContextRequest,
     DemoRequest,
     DiagnoseRequest,
     DoctorRequest,
@@ -152,6 +154,11 @@ def verify_claims(request: VerifyClaimsRequest, cwd: Path | None = None) -> Clai
 def log(request: LogRequest, cwd: Path | None = None) -> LogResult:
     """The audit log, or the check of its hash chain."""
     return stored.log(request, cwd)
+
+
+def context(request: ContextRequest, cwd: Path | None = None) -> PerformanceContext:
+    """What is configured, discovered and measured, for another agent; what it states is kept with its source."""
+    return messages.context(request, cwd)
 
 
 def explain(request: ExplainRequest, cwd: Path | None = None) -> str:

@@ -9,6 +9,7 @@ from perfloop.mcp.jobs import Job
 from perfloop.model.base import Estimate
 from perfloop.model.change import Plan
 from perfloop.model.finding import Finding, Outcome
+from perfloop.model.query import QueryResult
 from perfloop.model.result import RunResult, Tried
 from perfloop.model.run import StepSummary
 from perfloop.report.headline import headline, next_command, place_text, proof_text
@@ -74,6 +75,8 @@ def job(running: Job) -> dict[str, Any]:
         }
     if isinstance(running.result, RunResult):
         return answer | outcome(running.result)
+    if isinstance(running.result, QueryResult):
+        return answer | query(running.result)
     return answer
 
 
@@ -94,6 +97,26 @@ def outcome(result: RunResult) -> dict[str, Any]:
         answer |= {"p95_after_s": p95[1], "delivery_notice": result.delivery_notice, "changes": [_tried(tried) for tried in result.tried]}
         answer["next"] = "perf_rollback with a change's id undoes it; perf_measure measures again"
     return answer
+
+
+def query(result: QueryResult) -> dict[str, Any]:
+    """The causes of a slow query with their fixes, and where its time goes."""
+    seen = result.evidence
+    return {
+        "query": seen.text[:400],
+        "time_ms": _number(result.time_now),
+        "time_ratio_now_to_then": result.time_ratio,
+        "then": {"snapshot": seen.then_name, "at": seen.then_at} if seen.then_name else None,
+        "plan_changed": seen.plan_changed,
+        "where": {name: round(share, 3) for name, share in result.where.items()},
+        "causes": [_finding(cause) for cause in result.causes[:FINDINGS_MAX]],
+        "why_none": result.why_none,
+        "fixes": [
+            {"title": fix.title, "statement": fix.statement[:300], "cost_before": fix.cost_before, "cost_after": fix.cost_after}
+            for fix in result.fixes[:FINDINGS_MAX]
+        ],
+        "next": "a person, or perfloop query … --fix, applies a fix and proves it" if result.fixes else "perf_measure shows what else the service waits for",
+    }
 
 
 def _tried(tried: Tried) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from perfloop.loop.stored import load_plan
 from perfloop.mcp import brief
 from perfloop.mcp.jobs import WAIT_MAX_S, Job, Jobs
 from perfloop.model.change import Plan, Safety
-from perfloop.model.requests import ApplyRequest, CheckRequest, Request, RollbackRequest
+from perfloop.model.requests import ApplyRequest, CheckRequest, QueryRequest, Request, RollbackRequest
 
 WaitS = Annotated[float, Field(ge=0, le=WAIT_MAX_S, description="Seconds to wait for the end, 0 to 45.")]
 JobId = Annotated[str, Field(max_length=40, description="Ask for this job again instead of starting one.")]
@@ -34,6 +34,18 @@ class Served:
 class MeasureRequest(CheckRequest):
     """Measure and diagnose, or ask for a measurement that runs."""
 
+    job: JobId = ""
+    wait_s: WaitS = 40.0
+
+
+class AskQueryRequest(Request):
+    """Look at one query, or ask for a look that runs."""
+
+    query: str = Field(default="", max_length=20_000, description="One SELECT, or an id of pg_stat_statements.")
+    was: str = Field(
+        default="", max_length=200, description="When it was fast: a run's id, a baseline's name, a date, first or last; empty: stored snapshots are searched."
+    )
+    no_run: bool = Field(default=False, description="Plan it only; do not execute it.")
     job: JobId = ""
     wait_s: WaitS = 40.0
 
@@ -59,6 +71,16 @@ async def measure(request: MeasureRequest, served: Served, context: Context[Any,
     asked = CheckRequest.model_validate(request.model_dump(exclude={"job", "wait_s"}) | {"no_input": True})
     job = served.jobs.get(request.job) if request.job else served.jobs.start(f"measure {request.url or 'the configured service'}", lambda: api.check(asked))
     return await _waited(job, request.wait_s, context)
+
+
+async def query(request: AskQueryRequest, served: Served, context: Context[Any, Any]) -> dict[str, Any]:
+    """Why one query is slow, or slower than it was; looks only."""
+    if request.job:
+        return await _waited(served.jobs.get(request.job), request.wait_s, context)
+    if not request.query:
+        raise UsageError("no query is given", fix="pass one SELECT, or an id of pg_stat_statements")
+    asked = QueryRequest(config=served.config, query=request.query, was=request.was, no_run=request.no_run)
+    return await _waited(served.jobs.start("look at a query", lambda: api.query(asked)), request.wait_s, context)
 
 
 async def apply(request: ApplyPlanRequest, served: Served, context: Context[Any, Any]) -> dict[str, Any]:

@@ -100,6 +100,15 @@ TOOLS = (
         _diagnose,
     ),
     Tool(
+        "perf_query",
+        "Why one SQL query is slow, or slower than it was: its plan, where its time goes, the causes by trying one difference at a time in a planner twin, and fixes tried there. "
+        "Use it for a single slow statement. The database is read by a role that can only read; the query runs a few times within 30 s (no_run plans only). Changes nothing.",
+        live.AskQueryRequest,
+        act=live.query,
+        read_only=False,
+        idempotent=True,
+    ),
+    Tool(
         "perf_compare",
         "Whether run b is better or worse than run a: improved, regressed, equivalent, inconclusive or invalid, with ratio and interval. Two stored runs raise a suspicion, they do not prove a change. Reads only.",
         CompareRequest,

@@ -210,3 +210,39 @@ class GateResult(Word):
     budgets: tuple[BudgetCheck, ...] = ()
     differing_answers: tuple[str, ...] = ()  # steps whose answers differ between the two, with how
     notes: tuple[str, ...] = ()
+
+
+class AgentFile(Word):
+    """One file of a coding agent's configuration: its text when it is done (None: it goes), and the difference to now."""
+
+    path: str
+    text: str | None
+    diff: str
+
+
+class AgentFilesResult(Word):
+    """What is written into a project for a coding agent, or taken out; ``left``: files that somebody has edited, which stay."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ok: bool = True
+    client: str
+    files: tuple[AgentFile, ...] = ()
+    left: tuple[str, ...] = ()
+    written: bool = False
+
+
+class AgentRunResult(Word):
+    """What the built-in agent came to. ``struck``: figures of its answer that no stored evidence supports, struck out of the text."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ok: bool = True
+    state: str  # answered, refused, budget
+    answer: str = ""
+    struck: tuple[str, ...] = ()
+    reason: str = ""
+    model: str = ""
+    steps: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float | None = None  # in the unit of the prices given
+    transcript: str = ""

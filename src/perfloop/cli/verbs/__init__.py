@@ -10,6 +10,7 @@ VERBS: dict[str, dict[str, str]] = {
         "diagnose": "judge the stored evidence of a run again, without traffic",
         "gate": "measure two commits interleaved here; fail on a regression or a broken budget",
         "compare": "compare two runs, with proof",
+        "context": "what is known about the service, for another agent",
         "explain": "the page of a rule, a change kind or an exit code",
     },
     "Change": {
@@ -32,6 +33,7 @@ VERBS: dict[str, dict[str, str]] = {
         "demo": "start the bundled slow service and improve it",
         "init": "write a perfloop.toml from what can be discovered",
         "ui": "show stored runs in a browser, on 127.0.0.1 only",
+        "agent": "set coding agents up in this project, or run the built-in one",
         "mcp": "serve perfloop to coding agents as tools, over stdio or HTTP",
     },
 }

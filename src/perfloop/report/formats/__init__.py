@@ -6,4 +6,5 @@ BUILTIN = (
     "perfloop.report.formats.markdown",
     "perfloop.report.formats.json_format",
     "perfloop.report.formats.junit",
+    "perfloop.report.formats.handover",
 )

@@ -1,0 +1,1 @@
+"""The guide for coding agents, as text."""
