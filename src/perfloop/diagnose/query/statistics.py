@@ -85,13 +85,15 @@ def rare_value(view: View) -> list[Finding]:
         condition = max(single, key=lambda one: max(one.seen or 0, one.expected or 0))
         schema, bare = quoted_table(table.name)
         known = "one of the most common values" if condition.in_common_values else "not among the most common values"
+        trial = next((one for one in view.trials("statistics") if f"{table.name}.{condition.column}" in one.subjects), None)
         found.append(
             cause(
                 view,
                 "rare-value",
                 f"the planner misjudges this value of {table.name}.{condition.column}",
-                facts=(off_by(node), _condition_fact(condition), f"the value is {known}, and the statistics are fresh"),
+                facts=(off_by(node), _condition_fact(condition), f"the value is {known}, and the statistics are fresh", *(trial_facts(trial) if trial else ())),
                 share=_share(view, node),
+                confidence=confidence_of(trial),
                 hypothesis="a longer list of common values and histogram holds this value",
                 disproof=f"with a statistics target of {TARGET} the estimate stays wrong",
                 fix=f"ALTER TABLE {table.name} ALTER COLUMN {condition.column} SET STATISTICS {TARGET}; ANALYZE {table.name} ({condition.column});",
