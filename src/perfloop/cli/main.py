@@ -17,7 +17,19 @@ from perfloop.model.exit_codes import ASKED_WRONGLY, EXIT_CODES, FINE, INTERRUPT
 
 _ADDRESS = re.compile(r"^(https?://|[A-Za-z0-9.-]+:\d{1,5}(/|$)|\[[0-9a-fA-F:]+\]:\d)")
 #: flags of every verb, which may also stand before the verb, and whether a value follows
-_GLOBAL = {"--json": 0, "-q": 0, "--quiet": 0, "-v": 0, "--verbose": 0, "--no-color": 0, "--no-input": 0, "-o": 1, "--output": 1, "--config": 1}
+_GLOBAL = {
+    "--json": 0,
+    "-q": 0,
+    "--quiet": 0,
+    "-v": 0,
+    "--verbose": 0,
+    "--no-color": 0,
+    "--no-input": 0,
+    "-o": 1,
+    "--output": 1,
+    "--config": 1,
+    "--progress": 1,
+}
 
 
 class VerbGroup(click.Group):

@@ -17,7 +17,7 @@ from perfloop.errors import UsageError
 from perfloop.model.requests import Door, Request
 from perfloop.model.wording import reason
 
-GLOBAL_NAMES = frozenset({"config", "as_json", "output", "quiet", "verbose", "no_color", "no_input"})
+GLOBAL_NAMES = frozenset({"config", "as_json", "output", "quiet", "verbose", "no_color", "no_input", "progress"})
 
 
 class VerbArgument(click.Argument):
@@ -90,6 +90,12 @@ def shared_options() -> list[click.Parameter]:
         click.Option(["-o", "--output"], metavar="FILE", help="Write the answer to a file instead of stdout."),
         click.Option(["--config"], metavar="FILE", help="Configuration file; default: perfloop.toml or pyproject.toml here."),
         click.Option(["-q", "--quiet"], is_flag=True, help="No progress; warnings and errors only."),
+        click.Option(
+            ["--progress"],
+            type=click.Choice(["auto", "jsonl", "none"]),
+            default="auto",
+            help="How progress is told on stderr: for people, as one JSON object a line for agents, or not at all.",
+        ),
         click.Option(["-v", "--verbose"], is_flag=True, help="All endpoints, findings and evidence."),
         click.Option(["--no-color"], is_flag=True, help="No colours (also NO_COLOR)."),
         click.Option(["--no-input"], is_flag=True, help="Never ask; what would need an answer is not done."),

@@ -26,6 +26,7 @@ class Output:
     verbose: bool = False
     color: bool = False
     no_input: bool = False
+    progress: str = "auto"  # or jsonl, or none
 
     @classmethod
     def opened(cls, shared: dict[str, Any]) -> Output:
@@ -44,6 +45,7 @@ class Output:
             verbose=shared["verbose"],
             color=not path and not shared["no_color"] and wants_color(sys.stdout),
             no_input=shared["no_input"],
+            progress=shared["progress"],
         )
 
     def answer(self, text: str, data: BaseModel | dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import shutil
 import signal
@@ -12,10 +13,12 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TextIO, TypeVar
+from typing import Any, Literal, TextIO, TypeVar
 
 from perfloop.cli.output import Output, wants_color
 from perfloop.model.event import Event, PhaseStarted, RunningEstimate, Told
+from perfloop.model.messages import AGENT
+from perfloop.model.result import RunResult
 from perfloop.report.text import counted, estimate, printable
 
 T = TypeVar("T")
@@ -29,7 +32,7 @@ def follow(events: Generator[Event, None, T], output: Output) -> T:
 
     The first Ctrl-C (or SIGTERM) reaches the loop, which undoes what is open and returns what it has; later ones only say that this is going on.
     """
-    screen = Screen(output, sys.stderr)
+    screen = Lines(sys.stderr) if output.progress == "jsonl" else Screen(output, sys.stderr)
     interrupted = False
     try:
         with _one_interrupt(screen):
@@ -44,6 +47,8 @@ def follow(events: Generator[Event, None, T], output: Output) -> T:
                     interrupted = True  # it came between two events: hand it to the loop
     except StopIteration as stop:
         result: T = stop.value
+        if isinstance(screen, Lines) and isinstance(result, RunResult):
+            screen.end(result)
         return result
     finally:
         screen.clear()
@@ -51,7 +56,7 @@ def follow(events: Generator[Event, None, T], output: Output) -> T:
 
 
 @contextmanager
-def _one_interrupt(screen: Screen) -> Iterator[None]:
+def _one_interrupt(screen: Screen | Lines) -> Iterator[None]:
     """Within it only the first signal raises ``KeyboardInterrupt``, so that an undo is never broken by an impatient hand."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -75,11 +80,39 @@ def _one_interrupt(screen: Screen) -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN if seen else handler)
 
 
+class Lines:
+    """Progress for agents: one JSON object a line, with the fields of the progress message, what happened as ``event``, and figures only where they were measured."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def show(self, event: Event) -> None:
+        """One event."""
+        self._write({"agent": AGENT, "status": "optimizing", "progress": {}, "event": event.model_dump(mode="json")})
+
+    def say(self, text: str, level: Literal["info", "good", "warning", "bad"] = "info") -> None:
+        """A sentence, as an event."""
+        self.show(Told(level=level, text=text))
+
+    def end(self, result: RunResult) -> None:
+        """The progress message of the whole run."""
+        self._write(
+            result.progress | {"run_id": result.run_id, "state": result.state} if result.progress else {"agent": AGENT, "status": result.state, "progress": {}}
+        )
+
+    def clear(self) -> None:
+        """Nothing is drawn, so nothing is to be removed."""
+
+    def _write(self, what: dict[str, Any]) -> None:
+        self._stream.write(json.dumps(what, ensure_ascii=False) + "\n")
+        self._stream.flush()
+
+
 class Screen:
     """Draws events on ``stream``: a live line on a terminal, at most one estimate in two seconds elsewhere, phases only in CI."""
 
     def __init__(self, output: Output, stream: TextIO) -> None:
-        self._stream, self._quiet = stream, output.quiet
+        self._stream, self._quiet = stream, output.quiet or output.progress == "none"
         off = bool(os.environ.get("PERFLOOP_NO_PROGRESS"))
         self._live = stream.isatty() and os.environ.get("TERM", "") != "dumb" and not os.environ.get("CI") and not off and not output.quiet
         self._estimates = not off and not os.environ.get("CI")
@@ -98,7 +131,7 @@ class Screen:
             case Told():
                 self.say(event.text, event.level)
 
-    def say(self, text: str, level: str = "info") -> None:
+    def say(self, text: str, level: Literal["info", "good", "warning", "bad"] = "info") -> None:
         """A line that stays; with ``--quiet`` only warnings and worse."""
         if self._quiet and level in ("info", "good"):
             return

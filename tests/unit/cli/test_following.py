@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Generator
@@ -132,3 +133,29 @@ def test_exit_codes_of_a_comparison(status: str, wanted: int) -> None:
     verdict = Verdict(status=VerdictStatus(status), metric="p95_s", proof=Proof.BEFORE_AFTER, pairs=1, round_s=5)
     assert exits.of_verdict(verdict) == wanted
     assert exits.of_verdict(verdict, strict=True) == (1 if status == "inconclusive" else wanted)
+
+
+def test_progress_for_agents_is_one_object_a_line_with_the_fields_of_the_format(capsys: pytest.CaptureFixture[str]) -> None:
+    assert follow(_events(), Output(progress="jsonl")) == "done"
+    told = capsys.readouterr()
+    assert told.out == ""
+    lines = [json.loads(line) for line in told.err.splitlines()]
+    assert len(lines) == 52
+    assert all((line["agent"], line["status"], line["progress"]) == ("performance-engineer", "optimizing", {}) for line in lines)
+    assert lines[1]["event"]["p95_s"]["value"] == 0.0412
+    assert "\x1b" not in told.err
+    follow(_events(), Output(progress="none"))
+    only = capsys.readouterr().err.splitlines()
+    assert len(only) == 1  # a warning stays
+    assert "evil" in only[0]
+
+
+def test_the_last_line_for_agents_is_the_progress_message_of_the_run(capsys: pytest.CaptureFixture[str], sample: RunResult) -> None:
+    def work() -> Generator[Event, None, RunResult]:
+        yield PhaseStarted(phase="baseline")
+        return sample
+
+    follow(work(), Output(progress="jsonl"))
+    last = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert last["progress"] == sample.progress["progress"]
+    assert last["run_id"] == sample.run_id
