@@ -206,7 +206,7 @@ def memo_of(function: Function) -> Memo | None:
 def _stores(function: Function) -> Iterator[tuple[str, str, ast.AST]]:
     for node in ast.walk(function.node):
         if isinstance(node, ast.Assign):
-            for target in node.targets:
+            for target in [part for one in node.targets for part in (one.elts if isinstance(one, ast.Tuple) else [one])]:
                 if isinstance(target, ast.Subscript):
                     yield ast.unparse(target.value), ast.unparse(target.slice), node
         elif isinstance(node, ast.Call) and _called(node) in {"set", "setdefault", "put", "setex"} and isinstance(node.func, ast.Attribute) and node.args:

@@ -21,8 +21,12 @@ from perfloop.model.finding import Confidence, Finding
 Mode = Literal["same", "effect", "after"]
 Holds = Callable[[Reading, Finding, Finding], bool]
 
-DATABASE_RULES = ("missing-index", "n-plus-one", "cache-ineffective")
-CPU_RULES = ("superlinear", "cpu-hot-spot", "cache-ineffective", "n-plus-one")
+DATABASE_RULES = ("missing-index", "n-plus-one", "cache-ineffective", "cache-stampede")
+COMPUTING_RULES = ("serialization-heavy", "logging-heavy", "gc-pressure", "excessive-allocation")
+CPU_RULES = ("superlinear", "cpu-hot-spot", "cache-ineffective", "n-plus-one", *COMPUTING_RULES)
+CALLING_RULES = ("n-plus-one-http", "sequential-calls", "retry-storm", "no-keep-alive")
+QUEUE_RULES = ("thread-pool-exhausted", "worker-count-wrong")
+STARVED_RULES = ("cpu-throttled", "noisy-neighbour")
 
 QUEUE_MIN = 0.25  # of the time that calls take: a queue that costs less is not the first thing to fix
 
@@ -129,11 +133,47 @@ def _on_loop(reading: Reading, cause: Finding, effect: Finding) -> bool:
     return _same_function(reading, cause, effect) or (effect.rule == "slow-downstream" and not effect.place.file and effect.steps[:1] == cause.steps[:1])
 
 
+def _same_steps(_: Reading, cause: Finding, effect: Finding) -> bool:
+    return bool(set(cause.steps[:1]) & set(effect.steps))
+
+
+def _queue_matters(_: Reading, cause: Finding, effect: Finding) -> bool:
+    """The queue for threads costs no small part of what the call costs: it grows without bound with the load, the call does not."""
+    return bool(set(cause.steps) & set(effect.steps)) and cause.win_back_per_s >= QUEUE_MIN * effect.win_back_per_s
+
+
+def _starved_more(reading: Reading, cause: Finding, _: Finding) -> bool:
+    """Waiting for a core costs more than the service's own computing, which looks longer for it."""
+    return cause.win_back_per_s >= (reading.cores_used or 0.0)
+
+
 def _always(_: Reading, __: Finding, ___: Finding) -> bool:
     return True
 
 
 RELATIONS: tuple[Relation, ...] = (
+    Relation(COMPUTING_RULES, "cpu-hot-spot", "same", _same_function, "it says what the function computes"),
+    Relation(COMPUTING_RULES, "superlinear", "same", _same_function, "it says what the function computes"),
+    Relation(("superlinear",), "excessive-allocation", "effect", _same_function, "the function's cost grows faster than its input"),
+    Relation(("gc-pressure",), "excessive-allocation", "effect", _same_function, "the collector is what the objects cost"),
+    Relation(("no-pagination",), "large-payload", "effect", _same_steps, "the list is sent whole"),
+    Relation(("no-pagination", "large-payload"), "serialization-heavy", "effect", _same_steps, "so much is sent"),
+    Relation(("no-pagination", "large-payload"), "cpu-hot-spot", "effect", _same_steps, "so much is sent"),
+    Relation(("no-pagination",), "gc-pressure", "effect", _same_steps, "so many objects are made for the list"),
+    Relation(("no-pagination",), "excessive-allocation", "effect", _same_steps, "so much is made for the list"),
+    Relation(CALLING_RULES, "slow-downstream", "effect", _same_steps, "it says why the calls take that long together"),
+    Relation(("retry-storm",), "n-plus-one-http", "effect", _same_steps, "the call is made again because it failed"),
+    Relation(QUEUE_RULES, "slow-downstream", "after", _queue_matters, "the queue for threads costs more than the call"),
+    Relation(DATABASE_RULES, "thread-pool-exhausted", "effect", _same_steps, "threads wait that long because of it"),
+    Relation(DATABASE_RULES, "worker-count-wrong", "effect", _same_steps, "workers wait that long because of it"),
+    Relation(STARVED_RULES, "cpu-saturated", "same", _always, "it says who has the cores"),
+    Relation(("gil-bound",), "cpu-saturated", "same", _always, "it says which core is used up"),
+    Relation(STARVED_RULES, "cpu-hot-spot", "after", _starved_more, "the service waits for a core longer than it computes"),
+    Relation(STARVED_RULES, "serialization-heavy", "after", _starved_more, "the service waits for a core longer than it computes"),
+    Relation(STARVED_RULES, "pool-exhausted", "effect", _starved_more, "connections are held for that long because of it"),
+    Relation(STARVED_RULES, "lock-contention", "effect", _starved_more, "locks are held for that long because of it"),
+    Relation(("cache-stampede",), "missing-index", "effect", _same_steps, "the query runs many times at once instead of once"),
+    Relation(("cache-stampede",), "cache-ineffective", "same", _same_function, "it says when the cache does not help"),
     Relation(("superlinear",), "cpu-hot-spot", "same", _same_function, "the function's cost grows faster than its input"),
     Relation(("cache-ineffective",), "cpu-hot-spot", "effect", _behind_cache, "it runs behind a cache that should have spared it"),
     Relation(("cache-ineffective",), "superlinear", "effect", _behind_cache, "it runs behind a cache that should have spared it"),
@@ -143,9 +183,19 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(("event-loop-blocked",), "slow-downstream", "effect", _on_loop, "the call blocks the event loop"),
     Relation(("event-loop-blocked",), "lock-contention", "effect", _on_loop, "the lock is waited for on the event loop"),
     Relation(
-        (*DATABASE_RULES, "superlinear", "cpu-hot-spot"), "pool-exhausted", "effect", _holds_connections, "connections are held for that long because of it"
+        (*DATABASE_RULES, *COMPUTING_RULES, "superlinear", "cpu-hot-spot"),
+        "pool-exhausted",
+        "effect",
+        _holds_connections,
+        "connections are held for that long because of it",
     ),
-    Relation((*DATABASE_RULES, "superlinear", "cpu-hot-spot"), "lock-contention", "effect", _holds_lock, "the lock is held for that long because of it"),
+    Relation(
+        (*DATABASE_RULES, *COMPUTING_RULES, "superlinear", "cpu-hot-spot"),
+        "lock-contention",
+        "effect",
+        _holds_lock,
+        "the lock is held for that long because of it",
+    ),
     Relation(("pool-exhausted",), "lock-contention", "effect", _lock_waits_for_pool, "the lock's holder waits for a connection"),
     Relation(("lock-contention",), "pool-exhausted", "effect", _pool_waits_for_lock, "those who hold connections wait for the lock"),
     Relation(
@@ -155,7 +205,7 @@ RELATIONS: tuple[Relation, ...] = (
         _held_across_call,
         "the queue for what is held across the call costs more than the call",
     ),
-    Relation((*DATABASE_RULES, "superlinear", "cpu-hot-spot"), "cpu-saturated", "effect", _always, "it uses the CPU"),
+    Relation((*DATABASE_RULES, *COMPUTING_RULES, "superlinear", "cpu-hot-spot"), "cpu-saturated", "effect", _always, "it uses the CPU"),
 )
 
 

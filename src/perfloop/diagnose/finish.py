@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from perfloop.model.base import Estimate
 from perfloop.model.evidence import Evidence, ExperimentResult, Frame
-from perfloop.model.finding import Confidence, Finding, Outcome, Place, RuleResult
+from perfloop.model.finding import Confidence, Finding, Outcome, Place, Proposal, RuleResult
 
 
 def ms(value_s: float) -> str:
@@ -35,6 +35,17 @@ def short(file: str, root: str) -> str:
 def place_of(frame: Frame | None) -> Place:
     """The place a frame names; an empty one for None."""
     return Place() if frame is None else Place(file=frame.file, line=frame.line, function=frame.function)
+
+
+def code_change(title: str, frame: Frame | None, advice: str) -> tuple[Proposal, ...]:
+    """The one proposal of a finding that only its author can act on."""
+    where = {"file": frame.file, "line": frame.line, "function": frame.function} if frame else {}
+    return (Proposal(kind="code", title=title, params={**where, "advice": advice}),)
+
+
+def where(frame: Frame | None, root: str) -> str:
+    """``file:line: `` before an advice; empty where the place is not known."""
+    return f"{at(frame, root)}: " if frame else ""
 
 
 def share_of(part: float, whole: float, samples: float, source: str) -> Estimate:

@@ -58,6 +58,7 @@ _RUNNERS = re.compile(
 _RUNNER_FUNCTIONS = re.compile(r"/(asyncio/(events|base_events|runners)|concurrent/futures/thread|threading|anyio/_backends/_asyncio)\.py")
 _RUN_NAMES = {"run", "_run", "run_forever", "run_until_complete", "_run_once", "_worker", "_bootstrap", "_bootstrap_inner"}
 _LOOP_FILES = re.compile(r"/asyncio/(base_events|runners|events)\.py|/uvloop/|/trio/_core/_run\.py|/tornado/(ioloop|platform/asyncio)\.py")
+_LOOP_RUNS = {"run", "run_forever", "run_until_complete", "_run_once", "_run", "start", "unrolled_run"}
 
 _DATABASE_CALL = re.compile(r"\.(execute|executemany|fetchone|fetchall|fetchmany|fetch|fetchrow|fetchval|commit|rollback|callproc)\(")
 _SOCKET_CALL = re.compile(r"\.(recv|recv_into|sendall|connect|urlopen)\(|\burlopen\(|requests\.|httpx\.")
@@ -81,8 +82,8 @@ def library_path(file: str) -> str:
 
 
 def is_loop(frames: Sequence[Frame]) -> bool:
-    """True where the stack belongs to a thread that runs an event loop."""
-    return any(_LOOP_FILES.search(library_path(frame.file)) for frame in frames)
+    """True where the stack belongs to a thread that runs an event loop; other threads call into its files too (``call_soon_threadsafe``)."""
+    return any(_LOOP_FILES.search(library_path(frame.file)) and frame.function.split(".")[-1] in _LOOP_RUNS for frame in frames)
 
 
 def request_start(frames: Sequence[Frame]) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from perfloop.diagnose.code import Code
@@ -31,6 +31,7 @@ class Sample:
     cpu: float
     wait: float
     count: float
+    thread: str = ""  # pid and name of the thread it ran on
 
     @property
     def total(self) -> float:
@@ -78,6 +79,15 @@ class StepView:
         """Round trips per request alone to peers of these kinds."""
         return sum(count for kind, count in self.round_trips.items() if kind in kinds)
 
+    @property
+    def handler(self) -> Frame | None:
+        """The line of the outermost application function on which most of its time passes, alone: in most frameworks the handler."""
+        lines: dict[Frame, float] = {}
+        for sample in self.samples:
+            if sample.app:
+                lines[sample.app[0]] = lines.get(sample.app[0], 0.0) + sample.total
+        return max(lines, key=lambda frame: lines[frame]) if lines else None
+
     def waited(self, kinds: frozenset[str]) -> float:
         """Waiting per request alone on peers of these kinds, from sockets."""
         return sum(value for kind, value in self.waiting_s.items() if kind in kinds)
@@ -120,16 +130,7 @@ class Reading:
             for name, share in self._owners(sample).items():
                 part = sample
                 if share < 0.999:
-                    part = Sample(
-                        sample.app,
-                        sample.beneath,
-                        sample.waits_for,
-                        sample.layer,
-                        sample.on_loop,
-                        sample.cpu * share,
-                        sample.wait * share,
-                        sample.count * share,
-                    )
+                    part = replace(sample, cpu=sample.cpu * share, wait=sample.wait * share, count=sample.count * share)
                 found[name].append(part)
         return found
 
@@ -163,6 +164,14 @@ class Reading:
                     of[name] = of.get(name, 0.0) + sample.total * max(step.rate_per_s, 0.01)
         return found
 
+    @cached_property
+    def _framework(self) -> dict[str, float]:
+        """What endpoints spend outside of the application's code, alone, times their rate; by rate where none was seen."""
+        seen = {
+            name: step.rate_per_s * sum(sample.total for sample in step.samples if not sample.app) for name, step in self.steps.items() if step.rate_per_s > 0
+        }
+        return seen if sum(seen.values()) > 0 else {name: step.rate_per_s for name, step in self.steps.items() if step.rate_per_s > 0}
+
     def _owners(self, sample: Sample) -> dict[str, float]:
         shared: dict[str, float] = {}
         for frame in sample.app:
@@ -173,7 +182,7 @@ class Reading:
                 shared = owners
         total = sum(shared.values())
         if total <= 0:
-            weights = {name: step.rate_per_s for name, step in self.steps.items() if step.rate_per_s > 0}
+            weights = self._framework
             whole = sum(weights.values())
             return {name: value / whole for name, value in weights.items()} if whole > 0 else {}
         return {name: value / total for name, value in shared.items()}
@@ -217,7 +226,8 @@ class Reading:
             if waiting + stack.active <= 0:
                 continue
             on_loop = stack.thread in loops
-            found.append(Sample(mine, beneath, doing, library_layer(beneath), on_loop, stack.active * scale, waiting * scale, stack.active + waiting))
+            thread = f"{stacks.pid}:{stack.thread}"
+            found.append(Sample(mine, beneath, doing, library_layer(beneath), on_loop, stack.active * scale, waiting * scale, stack.active + waiting, thread))
         return found
 
 

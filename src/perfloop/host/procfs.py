@@ -208,3 +208,16 @@ def swapped_bytes(pid: int) -> int | None:
     """Bytes of its memory that are swapped out; None where the kernel does not tell."""
     value = read_status(pid).get("VmSwap", "").split()
     return int(value[0]) * 1024 if value and value[0].isdigit() else None
+
+
+def all_cpu_seconds() -> dict[int, tuple[float, str, int]]:
+    """CPU seconds, name and parent of every process that we can see, by pid."""
+    found = {}
+    for entry in os.listdir("/proc"):  # noqa: PTH208
+        if entry.isdigit():
+            try:
+                stat = read_stat(int(entry))
+            except CannotMeasure:
+                continue
+            found[stat.pid] = (stat.cpu_s, stat.name, stat.parent_pid)
+    return found

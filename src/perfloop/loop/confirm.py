@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,8 @@ LEFT_MIN_S = 15.0  # less of the run's budget is not spent on experiments
 REPEAT_PATHS_MAX = 3
 REPEATS = 5
 NOOP_RATE_PER_S = 20.0
+CPU_REQUESTS = 12
+SLOWER_MIN = 1.15  # a competitor that does not slow the reference by this much tells nothing
 BUSY_SHARE = 0.4  # of the time that the suspect is at work beside the cheap request
 
 
@@ -34,6 +37,7 @@ class ConfirmTools:
 
     ``solo(step, requests_max, duration_max_s)``: a step alone, with sockets, without stacks. ``window(steps, rate_per_s, duration_s)``: open load.
     ``memory()``: resident bytes of all processes. ``what_if(query, ddl)``: plan cost before and after, and a note; None where there is no twin.
+    ``compete(burst_s, rest_s)``: how often longer such a burst takes beside a competitor on the service's core, and that competitor; None where the service may not be disturbed.
     ``parameters``: integer query parameters of each step beyond those in its paths, with their defaults. ``rate_per_s``: of the look.
     """
 
@@ -43,6 +47,7 @@ class ConfirmTools:
     window: Callable[[tuple[Step, ...], float, float], Window]
     memory: Callable[[], int]
     what_if: Callable[[str, str], tuple[float, float, str]] | None = None
+    compete: Callable[[float, float], tuple[float, AbstractContextManager[object]]] | None = None
     parameters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def step(self, name: str) -> Step | None:
@@ -114,7 +119,7 @@ def _size_sweep(finding: Finding, tools: ConfirmTools) -> ExperimentResult:
     swept, supports, estimate, note = sweep.best(step, known, measure, float(params.get("exponent_min", 1.25)), tools.solo, deadline)
     if swept is None:
         return _result(finding, note=note)
-    unit = "round trips per request" if measure == "round-trips" else "s"
+    unit = "s" if measure == "time" else "round trips per request"
     return _result(finding, x=swept.sizes, y=swept.values, x_unit=swept.knob.name, y_unit=unit, estimate=estimate, supports=supports, note=note)
 
 
@@ -211,6 +216,41 @@ def _mean(samples: StepSamples | None) -> float | None:
     return histogram.mean() if histogram.count else None
 
 
+def _cpu_less(finding: Finding, tools: ConfirmTools) -> ExperimentResult:
+    """Take CPU away: the share of the request that computes gets slower as a reference does; the share that waits does not."""
+    params = _params(finding)
+    step = tools.step(str(params.get("step", "")))
+    burst_s, expected = float(params.get("cpu_s", 0.0)), float(params.get("share", 0.0))
+    if step is None or burst_s <= 0:
+        return _result(finding, note="the endpoint is not a GET of this load")
+    if tools.compete is None:
+        return _result(finding, note="the service may not be disturbed here, or has no core of its own to compete for")
+    times: tuple[list[float], list[float]] = ([], [])
+    deadline = time.monotonic() + EXPERIMENT_MAX_S
+    reference, competitor = tools.compete(burst_s, min(0.02, burst_s))
+    if reference < SLOWER_MIN:
+        return _result(finding, note=f"a competitor slows a reference on that core by only {reference:.2f}")
+    times[0].append(sweep.latency(tools.solo(step, CPU_REQUESTS, _left(deadline, 1.2))))
+    with competitor:
+        times[1].append(sweep.latency(tools.solo(step, CPU_REQUESTS, _left(deadline, 2.4))))
+    times[0].append(sweep.latency(tools.solo(step, CPU_REQUESTS, _left(deadline, 1.2))))
+    alone, beside = min(times[0]), times[1][0]
+    if alone <= 0 or beside <= 0 or max(times[0]) > 1.5 * alone:
+        return _result(finding, note="the endpoint's time without the competitor is not steady enough to tell")
+    share = (beside / alone - 1) / (reference - 1)
+    note = f"beside a competitor {step.name} takes {beside * 1000:.1f} ms instead of {alone * 1000:.1f}, a reference of {burst_s * 1000:.0f} ms bursts {reference:.2f} times as long: {share:.0%} of the request computes"
+    supports = True if share >= 0.6 * expected else False if share <= 0.25 * expected else None
+    estimate = Estimate(value=share, n=CPU_REQUESTS, unit="share", source="slow-down beside a competitor, over that of the reference")
+    return _result(
+        finding, x=(0.0, 1.0, 0.0), y=(times[0][0], beside, times[0][1]), x_unit="competitors", y_unit="s", supports=supports, estimate=estimate, note=note
+    )
+
+
+def _setting_double(finding: Finding, tools: ConfirmTools) -> ExperimentResult:
+    """Doubling a pool or the workers restarts the service: that is a change, which ``improve`` tries and proves; a check only says so."""
+    return _result(finding, note="this needs a change of a setting and a restart: perfloop improve tries it and proves it, where the setting is configured")
+
+
 def _twin_index(finding: Finding, tools: ConfirmTools) -> ExperimentResult:
     """Plan the query in a planner's twin, without and with the index."""
     params = _params(finding)
@@ -228,4 +268,6 @@ _KINDS: dict[str, Callable[[Finding, ConfirmTools], ExperimentResult]] = {
     "rate-double": _rate_double,
     "noop-beside": _noop_beside,
     "twin-index": _twin_index,
+    "cpu-less": _cpu_less,
+    "setting-double": _setting_double,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from perfloop.errors import CannotMeasure
+from perfloop.host.competitor import Competitor, burst_s
 from perfloop.host.procfs import rss_bytes
 from perfloop.load.closed import run_solo
 from perfloop.load.run import run_window
@@ -15,6 +16,7 @@ from perfloop.loop.prepare import Session
 from perfloop.model.evidence import Evidence, SoloObservation
 from perfloop.model.journey import Step
 from perfloop.model.run import Window
+from perfloop.model.target import Environment
 from perfloop.observe.base import Access
 from perfloop.observe.runner import Observer
 
@@ -31,6 +33,7 @@ def tools_for(session: Session, access: Access, evidence: Evidence) -> ConfirmTo
         window=lambda steps, rate_per_s, duration_s: _window(meter, steps, rate_per_s, duration_s),
         memory=lambda: sum(rss_bytes(pid) for pid in meter.pids),
         what_if=_what_if(access.postgres_dsn) if access.postgres_dsn and evidence.postgres else None,
+        compete=_compete(session),
         parameters=session.parameters,
     )
 
@@ -70,6 +73,23 @@ def _window(meter: Meter, steps: tuple[Step, ...], rate_per_s: float, duration_s
         except StopIteration as stop:
             window: Window = stop.value
             return window
+
+
+def _compete(session: Session) -> Callable[[float, float], tuple[float, Competitor]] | None:
+    """A competitor on a core of the service, and how much it takes there; never in production, and only where the service is pinned away from the generator."""
+    target = session.meter.target
+    cores = sorted({cpu for process in target.processes for cpu in process.cpus})
+    if not target.local or target.environment is Environment.PRODUCTION or len(cores) != 1 or cores[0] == session.meter.generator_cpu:
+        return None
+
+    def ask(length_s: float, rest_s: float) -> tuple[float, Competitor]:
+        count = max(5, min(15, int(0.6 / (length_s + rest_s))))
+        quiet_s = burst_s(cores[0], length_s, rest_s, count)
+        with Competitor(cores[0]):
+            beside_s = burst_s(cores[0], length_s, rest_s, count)
+        return beside_s / quiet_s, Competitor(cores[0])
+
+    return ask
 
 
 def _what_if(dsn: str) -> Callable[[str, str], tuple[float, float, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+from perfloop.diagnose.breakdown import breakdowns
 from perfloop.diagnose.runner import diagnose as judge
 from perfloop.host.secrets import resolve
 from perfloop.load.summary import merge_windows
@@ -21,6 +22,7 @@ from perfloop.observe.base import Access, ObservedParts
 from perfloop.observe.runner import Observer
 from perfloop.observe.source import snippets
 from perfloop.report.flame import flame
+from perfloop.report.flame_change import Sampled, flame_change
 
 WINDOW_S, WINDOW_AGAIN_S = 6.0, 4.0
 SOLO_S, SOLO_AGAIN_S = 1.5, 1.0  # again: after a kept change
@@ -44,11 +46,19 @@ def diagnose(session: Session) -> Generator[Event, None, None]:
     session.looks += 1
     session.store.save_evidence(session.result.run_id, f"evidence-{session.looks}", evidence)
     graph = flame(evidence.stacks, session.meter.target.source_root)
+    now = Sampled(graph, sum(step.ok for step in evidence.window.steps) if evidence.window else 0, max((one.rate_hz for one in evidence.stacks), default=0.0))
     experiments = session.result.experiments + evidence.experiments
     if first:
-        session.put(diagnosis=diagnosis, flame_before=graph, experiments=experiments, unavailable=evidence.unavailable)
+        session.first_look = now
+        session.put(diagnosis=diagnosis, breakdown=breakdowns(evidence), flame_before=graph, experiments=experiments, unavailable=evidence.unavailable)
     else:
-        session.put(diagnosis_after=diagnosis, flame_after=graph, experiments=experiments)
+        session.put(
+            diagnosis_after=diagnosis,
+            breakdown_after=breakdowns(evidence),
+            flame_after=graph,
+            flame_change=flame_change(session.first_look, now) if session.first_look else None,
+            experiments=experiments,
+        )
     yield from _tell(diagnosis)
 
 

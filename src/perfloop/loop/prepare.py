@@ -28,6 +28,7 @@ from perfloop.model.finding import Finding
 from perfloop.model.journey import Journeys, Step
 from perfloop.model.result import RunResult
 from perfloop.model.run import Window
+from perfloop.report.flame_change import Sampled
 from perfloop.store.audit import AuditLog
 from perfloop.store.journal import Journal
 from perfloop.store.runs import RunStore
@@ -54,6 +55,7 @@ class Session:
     queue: list[tuple[Finding | None, Change]] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)  # changes tried or shown, by what they would do
     looks: int = 0
+    first_look: Sampled | None = None  # the flame graph of the first look, to tell what changed since
     parameters: dict[str, dict[str, int]] = field(default_factory=dict)  # integer query parameters of each step, from the OpenAPI document
     started: float = field(default_factory=time.monotonic)
 

@@ -25,6 +25,7 @@ REQUESTS = 3
 ROUNDS = 2
 REQUEST_MAX_S = 2.5
 DATABASES = frozenset({"postgresql", "mysql", "mongodb"})
+SERVICES = frozenset({"http", "unknown"})
 GROWS_MIN = 1.3  # less from the smallest to the largest size says that this number does not matter
 FLAT_MAX = 1.1
 
@@ -102,14 +103,16 @@ def latency(seen: SoloObservation) -> float:
     return Histogram.from_data(seen.samples.latency).quantile(0.5) or 0.0
 
 
-def trips(seen: SoloObservation) -> float:
-    """Round trips per request to databases."""
+def trips(seen: SoloObservation, kinds: frozenset[str] = DATABASES) -> float:
+    """Round trips per request to peers of these kinds."""
     peers = seen.sockets.peers if seen.sockets else ()
-    return sum(peer.round_trips for peer in peers if peer.kind in DATABASES) / max(1, seen.requests)
+    return sum(peer.round_trips for peer in peers if peer.kind in kinds) / max(1, seen.requests)
 
 
 def _value(seen: SoloObservation, measure: str) -> float:
-    return trips(seen) if measure == "round-trips" else latency(seen)
+    if measure == "time":
+        return latency(seen)
+    return trips(seen, SERVICES if measure == "http-calls" else DATABASES)
 
 
 def judge_time(swept: Swept, exponent_min: float) -> tuple[bool | None, Estimate | None, str]:
@@ -161,7 +164,7 @@ def best(
         if time.monotonic() >= deadline:
             break
         swept = sweep(step, knob, measure, solo, deadline)
-        supports, estimate, text = judge_trips(swept) if measure == "round-trips" else judge_time(swept, exponent_min)
+        supports, estimate, text = judge_time(swept, exponent_min) if measure == "time" else judge_trips(swept)
         answer = (swept, supports, estimate, text)
         if supports is not None:
             break

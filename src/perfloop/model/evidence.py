@@ -11,7 +11,7 @@ from perfloop.model.base import SCHEMA_VERSION, Estimate, Word
 from perfloop.model.engines import MemcachedObservation, MongoObservation, MysqlObservation, RedisObservation
 from perfloop.model.health import PostgresHealth
 from perfloop.model.run import StepSamples, Window
-from perfloop.model.signals import CgroupObservation, CollectorObservation, DiskLoad, ListenQueue, ResponseObservation, WaitsObservation
+from perfloop.model.signals import CgroupObservation, CollectorObservation, DiskLoad, ListenQueue, OtherProcess, ResponseObservation, WaitsObservation
 from perfloop.model.target import Target
 
 
@@ -47,6 +47,7 @@ class HostObservation(Word):
     psi_memory_full: float | None = None
     major_faults: int = 0
     disks: tuple[DiskLoad, ...] = ()
+    others: tuple[OtherProcess, ...] = ()  # those that used most CPU
 
 
 class ProcessObservation(Word):

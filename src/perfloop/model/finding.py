@@ -42,7 +42,8 @@ class Experiment(Word):
     """The experiment that would refute a finding; ``loop/confirm.py`` knows how to run each ``kind``.
 
     Kinds: ``size-sweep`` (vary a query parameter: ``step``, ``parameter``), ``repeat-same`` (send the very same request again: ``step``),
-    ``rate-double`` (``step`` or all: does memory grow with requests), ``noop-beside`` (latency of a cheap step beside ``step``), ``twin-index`` (``ddl``, ``query_id``).
+    ``rate-double`` (``step`` or all: does memory grow with requests), ``noop-beside`` (latency of a cheap step beside ``step``), ``twin-index`` (``ddl``, ``query_id``),
+    ``cpu-less`` (a competitor on the service's core: ``step``, ``cpu_s``, ``share``), ``setting-double`` (``answers``; done by ``improve`` as a change).
     """
 
     kind: str

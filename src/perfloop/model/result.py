@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from perfloop.model.base import SCHEMA_VERSION, Estimate, Word
+from perfloop.model.breakdown import Breakdown
 from perfloop.model.capacity import Capacity
 from perfloop.model.change import Change
 from perfloop.model.evidence import ExperimentResult, Unavailable
@@ -54,6 +55,24 @@ class FlameNode(Word):
     children: tuple[FlameNode, ...] = ()
 
 
+class FlameChange(Word):
+    """A node of a differential flame graph: thread seconds per request before and after, and the interval of the difference (95 %, from the numbers of samples)."""
+
+    name: str
+    before_s: float
+    after_s: float
+    low_s: float
+    high_s: float
+    file: str = ""
+    line: int = 0
+    children: tuple[FlameChange, ...] = ()
+
+    @property
+    def proven(self) -> bool:
+        """True where the interval leaves no doubt that it changed."""
+        return self.low_s > 0 or self.high_s < 0
+
+
 class ChecklistItem(Word):
     """One line of the mission's checklists, answered from evidence."""
 
@@ -86,10 +105,13 @@ class RunResult(Word):
     throughput_after: RateSearch | None = None
     diagnosis: Diagnosis = Diagnosis()  # the first look
     diagnosis_after: Diagnosis | None = None  # the last look
+    breakdown: tuple[Breakdown, ...] = ()  # where the time of each endpoint goes, at the first look
+    breakdown_after: tuple[Breakdown, ...] = ()  # and at the last
     experiments: tuple[ExperimentResult, ...] = ()
     tried: tuple[Tried, ...] = ()
     flame_before: FlameNode | None = None
     flame_after: FlameNode | None = None
+    flame_change: FlameChange | None = None  # from the first look to the last
     capacity: Capacity | None = None
     load_test: LoadTest | None = None
     unavailable: tuple[Unavailable, ...] = ()

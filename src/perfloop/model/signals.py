@@ -21,6 +21,16 @@ class DiskLoad(Word):
     wait_mean_ms: float | None = None  # of one request, queueing included; None where there was none
 
 
+class OtherProcess(Word):
+    """A process that is no part of the service and used CPU in the window. ``related``: it is perfloop, or what the service talks to, or a child of one of them."""
+
+    pid: int
+    name: str
+    cpu_s: float
+    cpus: tuple[int, ...] = ()  # where it may run
+    related: bool = False
+
+
 class CgroupObservation(Word):
     """The control group of the service (version 1 or 2), the nearest with a limit. Events are those of the window; None where the kernel does not tell."""
 
@@ -93,4 +103,4 @@ class ResponseObservation(Word):
     cut: bool = False  # the body was larger than what was read
 
 
-__all__ = ["CgroupObservation", "CollectorObservation", "DiskLoad", "ListenQueue", "ResponseObservation", "ThreadWait", "WaitsObservation"]
+__all__ = ["CgroupObservation", "CollectorObservation", "DiskLoad", "ListenQueue", "OtherProcess", "ResponseObservation", "ThreadWait", "WaitsObservation"]

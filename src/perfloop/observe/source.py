@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import site
 import sysconfig
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from perfloop.errors import StorageError
@@ -19,6 +20,7 @@ SNIPPET_MAX_BYTES = 64 * 1024
 FILE_MAX_BYTES = 4 * 2**20
 
 _LIBRARY_FOLDERS = ("site-packages", "dist-packages", ".venv", "node_modules")
+_CALLED = re.compile(r"\b(\w+)\(")
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -44,6 +46,11 @@ def snippets(stacks: Sequence[StacksObservation], source_root: str) -> tuple[Sou
         snippet = text.function_at(Frame(function=function, file=file, line=line)) if text else None
         if snippet:
             found.setdefault((file, snippet.first_line), snippet)
+    for text in [text for text in files.values() if text]:
+        for snippet in text.called_from(found.values()):  # too quick to be seen on a stack: what seen functions call, in files that were seen
+            if len(found) >= FUNCTIONS_MAX:
+                break
+            found.setdefault((snippet.file, snippet.first_line), snippet)
     return tuple(found.values())
 
 
@@ -77,11 +84,20 @@ class _File:
         node = max(named or around, key=_first_line, default=None)
         if node is None:
             return None
+        return self._snippet(node, frame.function)
+
+    def called_from(self, snippets: Iterable[SourceSnippet]) -> list[SourceSnippet]:
+        """Functions of this file whose names are called in these texts."""
+        names = {name for snippet in snippets for name in _CALLED.findall(snippet.text)}
+        found = [self._snippet(node, node.name) for node in self._functions if node.name in names]
+        return [snippet for snippet in found if snippet is not None]
+
+    def _snippet(self, node: _Function, function: str) -> SourceSnippet | None:
         first = _first_line(node)
         text = "\n".join(self._lines[first - 1 : node.end_lineno])
         if len(text.encode()) > SNIPPET_MAX_BYTES:
             return None
-        return SourceSnippet(file=self._path, function=frame.function, first_line=first, text=text)
+        return SourceSnippet(file=self._path, function=function, first_line=first, text=text)
 
 
 def _first_line(node: _Function) -> int:

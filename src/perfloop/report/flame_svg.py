@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from markupsafe import Markup, escape
 
-from perfloop.model.result import FlameNode
+from perfloop.model.result import FlameChange, FlameNode
 from perfloop.report.svg import element, joined
 from perfloop.report.text import percent, printable, seconds
 
@@ -64,3 +64,36 @@ def _folded(node: FlameNode, source_root: str) -> tuple[FlameNode, int]:
             break
         last, count = child, count + 1
     return (last.model_copy(update={"name": f"{node.name} … {last.name}", "value": node.value}), count - 1) if count + 1 >= COLLAPSE_MIN else (node, 0)
+
+
+def flame_change_svg(root: FlameChange | None, source_root: str = "") -> Markup:
+    """What changed, per request: as wide as the longer of both; coloured only where the interval of the difference leaves no doubt."""
+    if root is None or _wide(root) <= 0:
+        return Markup("")
+    boxes: list[Markup] = []
+    depth = _draw_change(boxes, root, _wide(root), 0.0, 0)
+    label = "Differential flame graph: change of thread time per request by call path, coloured where it is proven"
+    return element("svg", joined(boxes), width="100%", height=(depth + 1) * ROW_PX, class_="flame", role="img", aria_label=label)
+
+
+def _wide(node: FlameChange) -> float:
+    return max(node.before_s, node.after_s, sum(_wide(child) for child in node.children))
+
+
+def _draw_change(boxes: list[Markup], node: FlameChange, total: float, x: float, depth: int) -> int:
+    width = _wide(node) / total * 100
+    label = printable(node.name)
+    place = f"{printable(node.file)}{f':{node.line}' if node.line else ''}"
+    change = f"{seconds(node.before_s)} → {seconds(node.after_s)} a request, difference {seconds(node.low_s)} to {seconds(node.high_s)}"
+    title = f"{label}\n{place}\n{change}{'' if node.proven else ', not proven'}"
+    inner = element("title", escape(title)) + element("rect", width="100%", height=ROW_PX - 1, rx=2)
+    if width > 1.2:
+        inner += element("text", escape(label), x=5, y=13)
+    kind = ("more" if node.low_s > 0 else "less") if node.proven else "same"
+    boxes.append(element("svg", inner, x=f"{x:.3f}%", y=depth * ROW_PX, width=f"{width:.3f}%", height=ROW_PX, class_=f"f {kind}"))
+    deepest = depth
+    for child in sorted(node.children, key=lambda item: -_wide(item)):
+        if _wide(child) / total >= SHARE_MIN:
+            deepest = max(deepest, _draw_change(boxes, child, total, x, depth + 1))
+        x += _wide(child) / total * 100
+    return deepest

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 
 from perfloop.errors import CannotMeasure
 from perfloop.host import machine
+from perfloop.host.processes import cpus_of
+from perfloop.host.procfs import all_cpu_seconds
 from perfloop.model.evidence import HostObservation, Unavailable
-from perfloop.model.signals import DiskLoad
+from perfloop.model.signals import DiskLoad, OtherProcess
 from perfloop.model.target import Target
 from perfloop.observe.base import Access, Observation
 
@@ -16,6 +19,7 @@ ID = "host"
 NEEDS = "Linux /proc; pressure values also need a kernel with PSI"
 COST = "two readings of a dozen small files"
 
+OTHERS_MAX, OTHERS_MIN_S = 10, 0.05
 _RESOURCES = ("cpu", "memory", "io")
 
 
@@ -29,6 +33,7 @@ class _Reading:
         self.vm = machine.vm_counters()
         self.network = _network()
         self.disks = machine.disk_counters()
+        self.processes = all_cpu_seconds()
 
 
 def _network() -> dict[str, int]:
@@ -43,7 +48,8 @@ class HostSession:
 
     interval_s = None
 
-    def __init__(self) -> None:
+    def __init__(self, mine: set[int]) -> None:
+        self._mine = mine  # first processes of the service, and of what it talks to
         self._first = _Reading()
 
     def begin(self) -> None:
@@ -55,7 +61,8 @@ class HostSession:
 
     def finish(self) -> Sequence[Observation]:
         """Read the counters again and return the difference."""
-        return (_difference(self._first, _Reading()),)
+        last = _Reading()
+        return (_difference(self._first, last).with_(others=_others(self._first, last, self._mine)),)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -65,7 +72,7 @@ def start(target: Target, access: Access) -> HostSession | Unavailable:
     """A session for this machine; the target must be local, because these are our counters."""
     if not target.local:
         return Unavailable(probe=ID, reason=f"{target.host} is another machine", fix="run perfloop on the machine of the service to see its cores and memory")
-    return HostSession()
+    return HostSession({*access.pids, *(process.pid for process in target.processes), *(peer.pid for peer in target.peers if peer.pid)})
 
 
 def _difference(first: _Reading, last: _Reading) -> HostObservation:
@@ -110,6 +117,29 @@ def _difference(first: _Reading, last: _Reading) -> HostObservation:
         major_faults=_delta(first.vm, last.vm, "pgmajfault"),
         disks=_disks(first, last, window_s),
     )
+
+
+def _others(first: _Reading, last: _Reading, mine: set[int]) -> tuple[OtherProcess, ...]:
+    """The processes that used most CPU beside the service; ``related`` are perfloop, what the service talks to, and the children of both."""
+    roots = {*mine, os.getpid()}
+    found = []
+    for pid, (cpu_s, name, _) in last.processes.items():
+        before = first.processes.get(pid, (0.0, "", 0))[0]
+        used = cpu_s - before
+        if used < OTHERS_MIN_S or pid in mine:
+            continue
+        found.append(OtherProcess(pid=pid, name=name, cpu_s=used, cpus=cpus_of(pid), related=_descends(pid, roots, last)))
+    return tuple(sorted(found, key=lambda other: -other.cpu_s)[:OTHERS_MAX])
+
+
+def _descends(pid: int, roots: set[int], reading: _Reading) -> bool:
+    for _ in range(20):
+        if pid in roots:
+            return True
+        if pid not in reading.processes:
+            return False
+        pid = reading.processes[pid][2]
+    return False
 
 
 def _full(first: _Reading, last: _Reading, name: str, window_s: float) -> float | None:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from perfloop.model.finding import Diagnosis, Outcome, RuleResult
 from perfloop.model.result import RunResult
 from perfloop.report import charts, headline, loadtest, text
-from perfloop.report.flame_svg import flame_svg
+from perfloop.report.flame_svg import flame_change_svg, flame_svg
 from perfloop.report.tiles import tiles
 
 ID = "html"
@@ -37,6 +37,7 @@ def render(result: RunResult) -> str:
         distribution=charts.distribution(histograms),
         percentiles=charts.percentiles(histograms),
         flames=_flames(result),
+        flame_change=flame_change_svg(result.flame_change, result.target.source_root),
         capacity=charts.capacity(result.capacity) if result.capacity else "",
         load_lines=loadtest.lines(result.load_test) if result.load_test else [],
         load_levels=loadtest.level_rows(result.load_test) if result.load_test else [],

@@ -15,6 +15,7 @@ EXTENSION = "txt"
 
 FINDINGS_SHOWN = 5
 EVIDENCE_SHOWN = 3
+PART_MIN = 0.04  # of the whole: a part that is less is not shown by itself
 _GREEN, _RED, _DIM, _BOLD = "32", "31", "2", "1"
 _DECISION_COLOR = {Decision.KEPT: _GREEN, Decision.STUCK: _RED, Decision.FAILED: _RED}
 
@@ -46,6 +47,7 @@ def render(result: RunResult, color: bool = False, full: bool = False) -> str:
         page.raw("  SLO  " + page.paint(slo_text(check), _RED if check.ok is False else _GREEN if check.ok else ""))
     _load_test(page, result)
     _changes(page, result)
+    _breakdown(page, result, full)
     _findings(page, result, full)
     _gaps(page, result)
     _end(page, result)
@@ -132,6 +134,29 @@ def _why(tried: Tried) -> list[str]:
     if tried.decision == Decision.KEPT and tried.change.undo_commands:
         lines.append(f"undo: perfloop rollback {tried.change.id}")
     return lines
+
+
+def _breakdown(page: _Page, result: RunResult, full: bool) -> None:
+    """Where the time of the dearest endpoint goes; of all with ``full``."""
+    found = result.breakdown_after or result.breakdown
+    if not found:
+        return
+    page.add()
+    page.raw(page.paint("Where the time goes, under load", _BOLD))
+    for one in found if full else found[:1]:
+        tail = f"; the slowest 5 % {seconds(one.tail_mean_s)}" if one.tail_mean_s is not None else ""
+        page.add(f"{one.step}: mean {seconds(one.mean_s)} of {one.requests} requests{tail}", 2)
+        parts = [
+            part
+            for part in one.parts
+            if full or part.kind == "unexplained" or abs(part.mean_s) >= PART_MIN * one.mean_s or (part.tail_s or 0.0) >= PART_MIN * (one.tail_mean_s or 1e9)
+        ]
+        rest = one.mean_s - sum(part.mean_s for part in parts), (one.tail_mean_s or 0.0) - sum(part.tail_s or 0.0 for part in parts)
+        rows = [(part.mean_s, part.tail_s, part.what) for part in parts]
+        if abs(rest[0]) > 1e-9 or abs(rest[1]) > 1e-9:
+            rows.insert(-1, (rest[0], rest[1] if one.tail_mean_s is not None else None, f"{len(one.parts) - len(parts)} smaller parts"))
+        for mean_s, tail_s, what in rows:
+            page.add(f"{seconds(mean_s):>9}{seconds(tail_s) if tail_s is not None else '':>10}  {what}", 4)
 
 
 def _findings(page: _Page, result: RunResult, full: bool) -> None:

@@ -28,7 +28,7 @@ from perfloop.diagnose.finish import at, conclude, gain, ms, percent, share_of, 
 from perfloop.diagnose.hot import Hot, hot_functions, library_under, queueing
 from perfloop.diagnose.reading import Reading
 from perfloop.model.evidence import Evidence
-from perfloop.model.finding import Confidence, Finding, Place, Proposal, RuleResult
+from perfloop.model.finding import Confidence, Experiment, Finding, Place, Proposal, RuleResult
 
 ID = "cpu-hot-spot"
 NEEDS = ("solo", "stacks")
@@ -72,6 +72,11 @@ def _finding(reading: Reading, hot: Hot, limit: Mapping[str, float]) -> Finding:
         evidence=tuple(facts),
         hypothesis=f"{hot.function}() does more work than the request needs",
         disproof="the endpoint alone spends its time waiting, not computing",
+        experiment=Experiment(
+            kind="cpu-less",
+            params={"subject": f"{hot.file}:{hot.function}", "step": hot.steps[0], "cpu_s": hot.per_request_s, "share": hot.per_request_s / hot.solo_s},
+            refutes="if requests are as fast when another process takes CPU away, they do not wait for computing",
+        ),
         fix=f"{short(hot.file, root)}:{hot.line.line}: {advice}",
         prevention="a CPU budget per request in performance tests",
         proposals=(

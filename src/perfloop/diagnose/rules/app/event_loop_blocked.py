@@ -23,10 +23,11 @@ Sources
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from perfloop.diagnose.finish import at, conclude, gain, ms, percent, place_of, share_of
-from perfloop.diagnose.frames import Doing
+from perfloop.diagnose.frames import Doing, library_path
 from perfloop.diagnose.reading import Reading, Sample, by_place
 from perfloop.model.evidence import Evidence
 from perfloop.model.finding import Confidence, Experiment, Finding, Proposal, RuleResult
@@ -36,14 +37,17 @@ NEEDS = ("stacks", "window")
 THRESHOLDS = {"share_min": 0.06, "share_low": 0.03, "request_min_s": 0.05, "cores_max": 0.8}
 
 
+_BLOCKING = re.compile(r"^/(socket|ssl|threading|queue|subprocess|_queue)\.py$|^/http/client\.py|^/urllib3/|^/requests/")
+
+
 def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
     """Judge what the loop's thread waited for under load, inside the application's frames."""
     limit = {**THRESHOLDS, **thresholds}
     reading = Reading(evidence)
     busy = (reading.cores_used or 0.0) > limit["cores_max"]
-    blocked = [sample for sample in reading.loaded if _blocks(sample, busy)]
+    blocked = [sample for sample in reading.loaded if _blocks(reading, sample, busy)]
     share = sum(sample.wait for sample in blocked) / max(1, _loops(evidence, reading))
-    alone = {name: sum(sample.wait for sample in step.samples if _blocks(sample, busy)) for name, step in reading.steps.items()}
+    alone = {name: sum(sample.wait for sample in step.samples if _blocks(reading, sample, busy)) for name, step in reading.steps.items()}
     longest = max(alone.values(), default=0.0)
     found: list[Finding] = []
     if blocked and (share >= limit["share_min"] or (share >= limit["share_low"] and longest >= limit["request_min_s"])):
@@ -51,9 +55,11 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
     return conclude(ID, evidence, found, f"the event loop waited inside application code for {percent(share)} of the window")
 
 
-def _blocks(sample: Sample, busy: bool) -> bool:
-    if not sample.on_loop or not sample.app or sample.wait <= 0:
+def _blocks(reading: Reading, sample: Sample, busy: bool) -> bool:
+    if not sample.on_loop or sample.place is None or sample.wait <= 0:
         return False
+    if "await " in reading.code.text(sample.place) and not (sample.beneath and _BLOCKING.search(library_path(sample.beneath[-1].file))):
+        return False  # a coroutine that waits is on no stack: one that is there runs, and waited for a core or the interpreter's lock
     # without a known call it may have waited for the interpreter's lock, which is likely only where the CPU is used up
     return sample.waits_for is not Doing.OTHER or not busy
 

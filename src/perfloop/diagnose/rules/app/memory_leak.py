@@ -23,6 +23,7 @@ Sources
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -39,6 +40,7 @@ NEEDS = ("processes", "window")
 THRESHOLDS = {"warmup_share": 0.15, "request_min_bytes": 2_000.0, "growth_min_bytes": 1_000_000.0, "likely_bytes": 2_500_000.0, "third_min": 0.12}
 
 POINTS_MIN = 8
+_CALLED = re.compile(r"\b(\w+)\(")
 SUBJECT = "resident memory"
 
 
@@ -117,7 +119,10 @@ def _suspects(reading: Reading) -> list[tuple[Function, str, int]]:
     """Growing containers in functions that requests run; lists before mappings keyed by something, which may be bounded by their keys."""
     seen = {(frame.file, frame.function) for sample in reading.loaded for frame in sample.app}
     seen |= {(frame.file, frame.function) for step in reading.steps.values() for sample in step.samples for frame in sample.app}
-    functions: Sequence[Function] = [function for function in reading.code.functions() if (function.file, function.name) in seen]
+    known = list(reading.code.functions())
+    on_stacks = [function for function in known if (function.file, function.name) in seen]
+    called = {name for function in on_stacks for name in _CALLED.findall(function.text)}
+    functions: Sequence[Function] = [function for function in known if function in on_stacks or function.node.name in called]
     found = growing_containers(functions)
     text = {item: item[0].text.splitlines()[max(0, item[2] - item[0].shift - 1)] for item in found}
     return sorted(found, key=lambda item: 0 if any(call in text[item] for call in (".append(", ".add(", ".extend(", ".appendleft(", "+=")) else 1)

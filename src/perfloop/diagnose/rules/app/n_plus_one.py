@@ -26,9 +26,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from perfloop.diagnose.calls import repeated_place
 from perfloop.diagnose.finish import at, conclude, gain, ms, percent, place_of, share_of
 from perfloop.diagnose.frames import Doing, library_path
-from perfloop.diagnose.reading import DATABASE_PEERS, Reading, Sample, StepView, by_place
+from perfloop.diagnose.reading import DATABASE_PEERS, Reading, Sample, StepView
 from perfloop.model.evidence import Evidence, Frame, QueryLoad
 from perfloop.model.finding import Confidence, Experiment, Finding, Proposal, RuleResult
 
@@ -67,7 +68,7 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
 def _finding(reading: Reading, step: StepView, trips: float, spent: float, limit: Mapping[str, float]) -> Finding:
     samples = [sample for sample in step.samples if sample.layer is Doing.DATABASE or sample.waits_for is Doing.DATABASE]
     whole = sum(sample.total for sample in samples)
-    place, held = _place(reading, samples)
+    place, held = repeated_place(reading, samples)
     lazy = sum(sample.total for sample in samples if _is_lazy(sample))
     repeated = place is not None and whole > 0 and held >= limit["line_share_min"] * whole and (_looped(reading, samples, place) or lazy >= 0.4 * whole)
     likely = repeated or trips >= limit["many"]
@@ -108,27 +109,6 @@ def _finding(reading: Reading, step: StepView, trips: float, spent: float, limit
         prevention="assert the number of queries in tests of list endpoints",
         proposals=(Proposal(kind="code", title="load the related rows together", params=_code(reading, place, samples)),),
     )
-
-
-def _place(reading: Reading, samples: list[Sample]) -> tuple[Frame | None, float]:
-    """The innermost line with most of the time; where a helper is called from a loop, the line of the loop that calls it."""
-    lines = by_place(samples, lambda sample: sample.total)
-    if not lines:
-        return None, 0.0
-    best, held = lines[0]
-    if not reading.code.in_loop(best):
-        callers: dict[Frame, float] = {}
-        for sample in samples:
-            if sample.place == best:
-                for frame in reversed(sample.app[:-1]):
-                    if reading.code.in_loop(frame):
-                        callers[frame] = callers.get(frame, 0.0) + sample.total
-                        break
-        if callers:
-            caller = max(callers, key=lambda frame: callers[frame])
-            if callers[caller] >= 0.5 * held:
-                return caller, sum(sample.total for sample in samples if caller in sample.app)
-    return best, held
 
 
 def _looped(reading: Reading, samples: list[Sample], place: Frame) -> bool:

@@ -22,7 +22,7 @@ Sources
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from perfloop.diagnose.code import Function, Memo, memo_of
 from perfloop.diagnose.finish import conclude, gain, ms, percent, share_of, short
@@ -42,7 +42,7 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
     found: list[Finding] = []
     for step in reading.steps.values():
         best: tuple[float, Function, Memo] | None = None
-        for key, (function, memo) in _cached(reading, step).items():
+        for key, (function, memo) in cached_functions(reading, step.samples).items():
             spent = sum(sample.total for sample in step.samples if behind(reading, sample, key, function))
             if step.solo_s and spent >= max(limit["share_min"] * step.solo_s, limit["request_min_s"]) and (best is None or spent > best[0]):
                 best = (spent, function, memo)
@@ -52,10 +52,10 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
     return conclude(ID, evidence, found, f"no function behind a cache takes {percent(limit['share_min'])} and {ms(limit['request_min_s'])} of a request")
 
 
-def _cached(reading: Reading, step: StepView) -> dict[tuple[str, int], tuple[Function, Memo]]:
-    """The functions on the endpoint's stacks that keep their results."""
+def cached_functions(reading: Reading, samples: Iterable[Sample]) -> dict[tuple[str, int], tuple[Function, Memo]]:
+    """The functions on these stacks that keep their results, by file and place."""
     found: dict[tuple[str, int], tuple[Function, Memo]] = {}
-    frames: set[Frame] = {frame for sample in step.samples for frame in sample.app}
+    frames: set[Frame] = {frame for sample in samples for frame in sample.app}
     for frame in frames:
         function = reading.code.function(frame.file, frame.line)
         if function is None or (function.file, function.shift) in found:
