@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bench.faults_ground import Desk, Ground
+from bench.faults_ground import WORK, Desk, Ground
 
 QUIET = (("/tickets/{100..4000}", 1.0), ("/health", 0.5))
 PEOPLE, DIGEST, EXPORT = ("/people/{1..900}", 2.0), ("/digest?days=30", 1.0), ("/export", 1.0)
@@ -34,11 +35,9 @@ class Cell:
     pinned: bool = True
     quota_cores: float = 0.0  # of a control group for the desk
     neighbours: int = 0  # busy processes on the desk's core
-
-    @contextmanager
-    def around(self, ground: Ground) -> Iterator[None]:
-        """What must be there before the desk starts."""
-        yield
+    nice: int = 0  # of the neighbours
+    unused_query: bool = False  # somebody else's slow query on the same database, now and then
+    busy_disk: bool = False  # somebody else writes to the disk
 
     @contextmanager
     def beside(self, desk: Desk, ground: Ground) -> Iterator[None]:
@@ -51,8 +50,8 @@ class Cell:
                 (group / "cpu.cfs_quota_us").write_text(str(int(self.quota_cores * 100_000)))
                 for pid in (desk.pid, *_children(desk.pid)):
                     (group / "cgroup.procs").write_text(str(pid))
-            for _ in range(self.neighbours):
-                other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            for code in self._others(ground):
+                other = subprocess.Popen([sys.executable, "-c", code])
                 os.sched_setaffinity(other.pid, set(ground.cpus) or os.sched_getaffinity(0))
                 others.append(other)
             yield
@@ -65,6 +64,17 @@ class Cell:
                     (group.parent / "cgroup.procs").write_text(pid)
                 group.rmdir()
 
+    def _others(self, ground: Ground) -> list[str]:
+        found = [f"import os; os.nice({self.nice})\nwhile True: pass"] * self.neighbours
+        if self.unused_query:
+            dsn = ground.cluster.dsn("perfloop_ro", "bench")
+            slow = "SELECT count(*) FROM messages WHERE author_id = 77"
+            found.append(f"import psycopg, time\nc = psycopg.connect({dsn!r}, autocommit=True)\nwhile True: c.execute({slow!r}); time.sleep(1.5)")
+        if self.busy_disk:
+            path = str(WORK / "busy")
+            found.append(f"import os\nf = open({path!r}, 'wb')\nwhile True:\n    f.seek(0); f.write(bytes(1 << 22)); f.flush(); os.fsync(f.fileno())")
+        return found
+
 
 def _children(pid: int) -> list[int]:
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -75,10 +85,20 @@ ALL = ("fastapi", "flask", "django")
 THREADED = ("flask", "django")
 
 
-def _fault(rule: str, services: tuple[str, ...], load: tuple[str, float], rate: float = 15.0, also: tuple[str, ...] = (), **more: object) -> list[Cell]:
-    return [Cell(f"{rule}-{service}", service, "fault", (rule,), (rule, *also), journeys=(load, *QUIET), rate_per_s=rate, **more) for service in services]  # type: ignore[arg-type]
+def _fault(rule: str, services: tuple[str, ...], load: tuple[str, float], rate: float = 15.0, also: tuple[str, ...] = (), **more: Any) -> list[Cell]:
+    return [Cell(f"{rule}-{service}", service, "fault", (rule,), (rule, *also), journeys=(load, *QUIET), rate_per_s=rate, **more) for service in services]
 
 
+def _double(service: str, first: tuple[str, tuple[str, float]], second: tuple[str, tuple[str, float]]) -> list[Cell]:
+    faults = (first[0], second[0])
+    return [Cell(f"double-{first[0]}+{second[0]}-{service}", service, "double", faults, faults, journeys=(first[1], second[1], *QUIET), rate_per_s=14)]
+
+
+def _decoy(name: str, wrong: tuple[str, ...], load: tuple[str, float], rate: float, **more: Any) -> Cell:
+    return Cell(f"decoy-{name}", "flask", "decoy", (f"decoy-{name}",), wrong=wrong, journeys=(load, *QUIET), rate_per_s=rate, **more)
+
+
+HEALTHY = (PEOPLE, ("/digest?days=5", 1.0), EXPORT, THREADS, INBOX, BOARD, *QUIET)
 CELLS: tuple[Cell, ...] = (
     *_fault("missing-index", ALL, INBOX),
     *_fault("n-plus-one", ALL, THREADS, 10),
@@ -98,10 +118,10 @@ CELLS: tuple[Cell, ...] = (
     *_fault("sequential-calls", ALL, PEOPLE, 12),
     *_fault("gc-pressure", ALL, ("/digest?days=100", 1.0), 6),
     *_fault("excessive-allocation", THREADED, DIGEST, 8),
-    *_fault("thread-pool-exhausted", ("fastapi",), PEOPLE, 35),
+    *_fault("thread-pool-exhausted", ("fastapi",), PEOPLE, 44),
     *_fault("thread-pool-exhausted", THREADED, PEOPLE, 35, threads=2),
-    *_fault("worker-count-wrong", THREADED, PEOPLE, 20, threads=1, workers=2),
-    *_fault("gil-bound", THREADED, ("/digest?days=25", 2.0), 140, pinned=False),
+    *_fault("worker-count-wrong", THREADED, PEOPLE, 36, threads=1, workers=2),
+    *_fault("gil-bound", ("flask",), ("/digest?days=6", 3.0), 300, pinned=False),
     *_fault("chatty-cache", ("fastapi",), AGENTS, 15),
     *_fault("chatty-cache", THREADED, PEOPLE, 15),
     *_fault("cache-stampede", ALL, BOARD, 40),
@@ -109,14 +129,28 @@ CELLS: tuple[Cell, ...] = (
     *_fault("large-payload", ALL, EXPORT, 8),
     *_fault("no-pagination", ALL, EXPORT, 6),
     *_fault("retry-storm", ALL, PEOPLE, 12),
-    *_fault("cpu-throttled", THREADED, ("/digest?days=40", 2.0), 14, quota_cores=0.15),
+    *_fault("cpu-throttled", THREADED, ("/digest?days=100", 2.0), 20, quota_cores=0.15),
     *_fault("noisy-neighbour", THREADED, ("/digest?days=40", 2.0), 14, neighbours=4),
     *_fault("fsync-bound", ALL, NOTE, 12),
-    *tuple(
-        Cell(
-            f"healthy-{service}-{number}", service, "healthy", journeys=(PEOPLE, ("/digest?days=5", 1.0), EXPORT, THREADS, INBOX, BOARD, *QUIET), rate_per_s=12
-        )
-        for number in range(1, 5)
-        for service in ALL
-    )[:10],
+    *_double("flask", ("missing-index", INBOX), ("slow-downstream", PEOPLE)),
+    *_double("fastapi", ("n-plus-one", THREADS), ("event-loop-blocked", PEOPLE)),
+    *_double("django", ("cpu-hot-spot", DIGEST), ("retry-storm", PEOPLE)),
+    *_double("flask", ("logging-heavy", EXPORT), ("n-plus-one-http", PEOPLE)),
+    *_double("fastapi", ("missing-index", INBOX), ("sequential-calls", PEOPLE)),
+    *_double("django", ("n-plus-one", THREADS), ("slow-downstream", PEOPLE)),
+    *_double("flask", ("gc-pressure", ("/digest?days=100", 1.0)), ("chatty-cache", PEOPLE)),
+    *_double("fastapi", ("serialization-heavy", EXPORT), ("n-plus-one-http", PEOPLE)),
+    *_double("django", ("missing-index", INBOX), ("no-pagination", EXPORT)),
+    *_double("flask", ("no-pagination", EXPORT), ("retry-storm", PEOPLE)),
+    _decoy("cache", ("cache-ineffective", "cache-stampede"), DIGEST, 20),
+    _decoy("lock", ("lock-contention",), DIGEST, 20),
+    _decoy("memory", ("memory-leak",), DIGEST, 25),
+    _decoy("nested", ("superlinear", "cpu-hot-spot"), DIGEST, 20),
+    _decoy("dependent", ("sequential-calls", "n-plus-one-http"), PEOPLE, 12),
+    _decoy("retry", ("retry-storm", "n-plus-one-http"), PEOPLE, 15),
+    _decoy("idle-neighbour", ("noisy-neighbour", "cpu-saturated", "cpu-throttled"), PEOPLE, 15, neighbours=1, nice=19),
+    _decoy("unused-query", ("missing-index", "n-plus-one"), PEOPLE, 15, unused_query=True),
+    _decoy("busy-disk", ("disk-saturated", "fsync-bound"), PEOPLE, 15, busy_disk=True),
+    _decoy("roomy-quota", ("cpu-throttled", "cpu-saturated"), PEOPLE, 15, quota_cores=1.5),
+    *(Cell(f"healthy-{number}-{ALL[number % 3]}", ALL[number % 3], "healthy", journeys=HEALTHY, rate_per_s=12) for number in range(1, 11)),
 )

@@ -85,7 +85,9 @@ FIELDS = ("id", "agent_id", "subject", "state")
 
 
 def ask(person: int, ms: float = 2, **more: Any) -> dict[str, Any]:
-    answer = http.get(f"{DIRECTORY}/people/{person}", params={"ms": ms, **more}, timeout=5)  # here: slow-downstream, event-loop-blocked, pool-exhausted
+    answer = http.get(
+        f"{DIRECTORY}/people/{person}", params={"ms": ms, **more}, timeout=5
+    )  # here: slow-downstream, event-loop-blocked, pool-exhausted, thread-pool-exhausted, worker-count-wrong
     answer.raise_for_status()
     return answer.json()
 
@@ -131,6 +133,11 @@ def digest(request: HttpRequest) -> HttpResponse:
 SUMMARIES = {
     "cpu-hot-spot": work.summary_signed,
     "superlinear": work.summary_compared,
+    "gil-bound": work.summary_signed,
+    "decoy-cache": work.summary_with_a_label,
+    "decoy-lock": work.summary_counted,
+    "decoy-memory": work.summary_kept,
+    "decoy-nested": work.summary_paired,
     "gc-pressure": work.summary_as_tree,
     "excessive-allocation": work.summary_from_copies,
 }
@@ -166,7 +173,7 @@ def known(person: int) -> dict[str, Any]:
 
 
 def slow(person: int) -> dict[str, Any]:
-    return ask(person, 140)  # here: slow-downstream, event-loop-blocked, pool-exhausted
+    return ask(person, 140)  # here: slow-downstream, event-loop-blocked, pool-exhausted, thread-pool-exhausted, worker-count-wrong
 
 
 def holding_connection(person: int) -> dict[str, Any]:

@@ -83,13 +83,17 @@ COLUMNS = (Ticket.id, Ticket.agent_id, Ticket.subject, Ticket.state)
 
 
 async def ask(person: int, ms: float = 2, **more: Any) -> dict[str, Any]:
-    answer = await client.get(f"/people/{person}", params={"ms": ms, **more})  # here: slow-downstream, event-loop-blocked, pool-exhausted
+    answer = await client.get(
+        f"/people/{person}", params={"ms": ms, **more}
+    )  # here: slow-downstream, event-loop-blocked, pool-exhausted, thread-pool-exhausted, worker-count-wrong
     answer.raise_for_status()
     return answer.json()
 
 
 def ask_plainly(person: int, ms: float, **more: Any) -> dict[str, Any]:
-    answer = plain.get(f"{DIRECTORY}/people/{person}", params={"ms": ms, **more}, timeout=5)  # here: slow-downstream, event-loop-blocked, pool-exhausted
+    answer = plain.get(
+        f"{DIRECTORY}/people/{person}", params={"ms": ms, **more}, timeout=5
+    )  # here: slow-downstream, event-loop-blocked, pool-exhausted, thread-pool-exhausted, worker-count-wrong
     answer.raise_for_status()
     return answer.json()
 
@@ -142,6 +146,11 @@ def digest(days: int = 30) -> dict[str, Any]:
 SUMMARIES = {
     "cpu-hot-spot": work.summary_signed,
     "superlinear": work.summary_compared,
+    "gil-bound": work.summary_signed,
+    "decoy-cache": work.summary_with_a_label,
+    "decoy-lock": work.summary_counted,
+    "decoy-memory": work.summary_kept,
+    "decoy-nested": work.summary_paired,
     "gc-pressure": work.summary_as_tree,
     "excessive-allocation": work.summary_from_copies,
 }
@@ -176,7 +185,7 @@ def board() -> list[dict[str, Any]]:
 @app.get("/people/{person}")
 async def person(person: int) -> dict[str, Any]:
     if "slow-downstream" in FAULTS:
-        return await ask(person, 140)  # here: slow-downstream, event-loop-blocked, pool-exhausted
+        return await ask(person, 140)  # here: slow-downstream, event-loop-blocked, pool-exhausted, thread-pool-exhausted, worker-count-wrong
     if "event-loop-blocked" in FAULTS:
         return ask_plainly(person, 35)  # here: event-loop-blocked
     if "n-plus-one-http" in FAULTS:

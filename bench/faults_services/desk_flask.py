@@ -40,7 +40,9 @@ def rows(sql: str, *values: Any) -> list[dict[str, Any]]:
 
 
 def ask(person: int, ms: float = 2, client: Any = http, **more: Any) -> dict[str, Any]:
-    answer = client.get(f"{DIRECTORY}/people/{person}", params={"ms": ms, **more}, timeout=5)  # here: slow-downstream, event-loop-blocked, pool-exhausted
+    answer = client.get(
+        f"{DIRECTORY}/people/{person}", params={"ms": ms, **more}, timeout=5
+    )  # here: slow-downstream, event-loop-blocked, pool-exhausted, thread-pool-exhausted, worker-count-wrong
     answer.raise_for_status()
     return answer.json()
 
@@ -109,6 +111,11 @@ def digested(found: work.Rows, days: int) -> dict[str, Any]:
 SUMMARIES = {
     "cpu-hot-spot": work.summary_signed,
     "superlinear": work.summary_compared,
+    "gil-bound": work.summary_signed,
+    "decoy-cache": work.summary_with_a_label,
+    "decoy-lock": work.summary_counted,
+    "decoy-memory": work.summary_kept,
+    "decoy-nested": work.summary_paired,
     "gc-pressure": work.summary_as_tree,
     "excessive-allocation": work.summary_from_copies,
 }
@@ -130,7 +137,7 @@ def export() -> Response:
 
 @app.get("/board")
 def board() -> Response:
-    load = lambda: rows("SELECT state, count(*), max(opened_at)::text AS last FROM tickets WHERE length(body) > 20 AND id % 3 > 0 GROUP BY state")  # noqa: E731
+    load = lambda: rows("SELECT state, count(*), max(opened_at)::text AS last FROM tickets WHERE length(body) > 20 AND id %% 3 > 0 GROUP BY state")  # noqa: E731
     return jsonify((work.board if "cache-stampede" in FAULTS else work.board_alone)(load))
 
 
@@ -145,7 +152,7 @@ def known(person: int) -> dict[str, Any]:
 
 
 def slow(person: int) -> dict[str, Any]:
-    return ask(person, 140)  # here: slow-downstream, event-loop-blocked, pool-exhausted
+    return ask(person, 140)  # here: slow-downstream, event-loop-blocked, pool-exhausted, thread-pool-exhausted, worker-count-wrong
 
 
 def holding_connection(person: int) -> dict[str, Any]:
@@ -185,6 +192,21 @@ def stubborn(person: int) -> dict[str, Any]:
     return {}
 
 
+def dependent(person: int) -> dict[str, Any]:
+    first = ask(person, 22)
+    second = ask(person + len(first["name"]), 22)
+    return ask(person + len(second["team"]), 22)
+
+
+def patient(person: int) -> dict[str, Any]:
+    for attempt in range(4):
+        try:
+            return ask(person, 12, attempt=attempt)
+        except requests.RequestException:
+            time.sleep(0.05)
+    return {}
+
+
 def chatty(person: int) -> dict[str, Any]:
     return {"seen": [cache.get(f"agent:{person}:{field}") for field in range(40)]}  # here: chatty-cache
 
@@ -204,6 +226,8 @@ PEOPLE = {
     "chatty-cache": chatty,
     "thread-pool-exhausted": crowded,
     "worker-count-wrong": crowded,
+    "decoy-dependent": dependent,
+    "decoy-retry": patient,
 }
 
 

@@ -149,3 +149,39 @@ def audit(rows: Rows) -> None:
 def enriched(rows: Rows) -> Rows:
     """Rows with nested details, as an interface that was never slimmed down returns them."""
     return [{**row, "links": {"self": f"/tickets/{row['id']}", "agent": f"/agents/{row['agent_id']}"}, "tags": [f"tag-{n}" for n in range(90)]} for row in rows]
+
+
+def summary_with_a_label(rows: Rows) -> dict[str, Any]:
+    """A cache that never hits, of something that costs nothing."""
+    key = time.time_ns()
+    if key not in _labels:
+        _labels[key] = f"{len(rows)} tickets"
+        if len(_labels) > 50:
+            _labels.clear()
+    return summary(rows) | {"label": _labels.get(key, "")}
+
+
+_labels: dict[int, str] = {}
+_recent: dict[int, bytes] = {}
+
+
+def summary_counted(rows: Rows) -> dict[str, Any]:
+    """A lock that is held for a moment."""
+    with _guard:
+        _board["count"] = _board.get("count", 0) + 1
+    return summary(rows)
+
+
+def summary_kept(rows: Rows) -> dict[str, Any]:
+    """Memory that grows to a bound and stays there."""
+    _recent[time.time_ns() % 97] = repr(rows).encode() * 4
+    return summary(rows)
+
+
+def summary_paired(rows: Rows) -> dict[str, Any]:
+    """A loop in a loop, over a handful."""
+    pairs = 0
+    for one in rows[:12]:
+        for other in rows[:12]:
+            pairs += one["agent_id"] == other["agent_id"]
+    return summary(rows) | {"pairs": pairs}

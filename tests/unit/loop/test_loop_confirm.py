@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -213,3 +214,30 @@ def test_parameters_by_the_description() -> None:
     }
     steps = (Step(name="recent", paths=("/orders/recent?x=1",)), Step(name="one", paths=("/orders/7",)), OK, Step(name="none", paths=("/elsewhere",)))
     assert parameters_of(document, steps) == {"recent": {"limit": 18}, "one": {"depth": 18}}
+
+
+@pytest.mark.parametrize(("cpu_share", "supports"), [(0.9, True), (0.5, None), (0.05, False)])
+def test_taking_cpu_away_slows_what_computes(cpu_share: float, supports: bool | None) -> None:
+    """The reference takes twice as long beside the competitor; of the endpoint only what computes does."""
+    busy = [False]
+
+    class Beside:
+        def __enter__(self) -> None:
+            busy[0] = True
+
+        def __exit__(self, *_: object) -> None:
+            busy[0] = False
+
+    service = Service(lambda _: (0.02 * (1 + cpu_share * busy[0]), 0))
+    tools = service.tools(compete=lambda burst_s, rest_s: (2.0, Beside()))
+    result = confirm(finding("cpu-hot-spot", "cpu-less", step="ok", cpu_s=0.018, share=0.9), tools)
+    assert result.supports is supports
+    assert not busy[0]
+    assert result.estimate is not None
+    assert abs(result.estimate.value - cpu_share) < 0.05
+
+
+def test_a_competitor_that_takes_nothing_tells_nothing() -> None:
+    tools = Service(lambda _: (0.02, 0)).tools(compete=lambda burst_s, rest_s: (1.02, nullcontext()))
+    assert confirm(finding("cpu-hot-spot", "cpu-less", step="ok", cpu_s=0.018, share=0.9), tools).supports is None
+    assert confirm(finding("cpu-hot-spot", "cpu-less", step="ok", cpu_s=0.018, share=0.9), Service(lambda _: (0.02, 0)).tools()).supports is None
