@@ -103,9 +103,14 @@ def _breakdown(reading: Reading, step: StepView, loaded: StepSamples) -> Breakdo
     ]
     known = {(part.kind, part.what) for part in parts}
     parts += [TimePart(kind=kind, what=what, mean_s=0.0, tail_s=value, source="estimate") for (kind, what), value in tail.items() if (kind, what) not in known]
-    lost = tail_s - sum(part.tail_s or 0.0 for part in parts) if tail_s else None
-    parts.append(TimePart(kind="unexplained", what="unexplained", mean_s=left, tail_s=lost, source="what is left of the measured time"))
+    lost = _zeroed(tail_s - sum(part.tail_s or 0.0 for part in parts)) if tail_s else None
+    parts.append(TimePart(kind="unexplained", what="unexplained", mean_s=_zeroed(left), tail_s=lost, source="what is left of the measured time"))
     return Breakdown(step=step.name, requests=loaded.ok, mean_s=whole, tail_mean_s=tail_s, parts=tuple(parts))
+
+
+def _zeroed(value: float) -> float:
+    """Nothing, where only rounding is left."""
+    return value if abs(value) > 1e-9 else 0.0
 
 
 _SOURCES = {"server": "endpoint alone", "queue": "what is left, with all threads taken", "event loop": "what is left, with a busy event loop"}

@@ -7,7 +7,7 @@ Why it costs you
     However many threads and cores there are, the process computes on one; more threads only make each request slower.
 
 How it decides
-    Under load one process uses between ``core_min`` and ``core_max`` of a core, it may use more cores than that, and those are not busy. Its request threads
+    Under load one process uses between ``core_min`` and ``core_max`` of a core, it may use more cores than that, and at least ``idle_min`` of them is idle. Its request threads
     wait, at lines of its own code or below libraries that only compute, for at least ``share_min`` of the requests' time and ``request_min_s`` per
     request; sent alone they do not wait there.
 
