@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
-from perfloop.loop import claims, engineer, knowing, loadtest, messages, opening, past, stopping, stored, undo
+from perfloop.loop import claims, engineer, knowing, loadtest, messages, opening, past, stopping, stored, trying, undo
 from perfloop.loop import gate as gating
 from perfloop.loop import query as query_loop
 from perfloop.loop.demo import run_demo
@@ -24,6 +24,7 @@ from perfloop.model.replies import (
     RollbackResult,
     RunsResult,
     StopResult,
+    TryResult,
 )
 from perfloop.model.requests import (
     ApplyRequest,
@@ -47,6 +48,7 @@ from perfloop.model.requests import (
     RollbackRequest,
     RunsRequest,
     StopRequest,
+    TryRequest,
     VerifyClaimsRequest,
 )
 from perfloop.model.result import RunResult
@@ -139,6 +141,11 @@ def runs(request: RunsRequest, cwd: Path | None = None) -> RunsResult:
 def gate(request: GateRequest, cwd: Path | None = None) -> Generator[Event, None, GateResult]:
     """Measure two states of the code interleaved, and judge the newer one."""
     return (yield from gating.gate(request, cwd))
+
+
+def try_code(request: TryRequest, cwd: Path | None = None) -> Generator[Event, None, TryResult]:
+    """Race candidates of code against the committed state, and prove the winner on fresh rounds."""
+    return (yield from trying.try_code(request, cwd))
 
 
 def history(request: HistoryRequest, cwd: Path | None = None) -> HistoryResult:

@@ -32,7 +32,7 @@ pairs_window_s = 1
 settle_s = 0
 [gate]
 start_command = "{sys.executable} app.py {{port}}"
-pairs = 5
+pairs = 4
 effect_min = 0.2
 [[gate.budgets]]
 metric = "mean_ms"
@@ -105,3 +105,33 @@ def test_what_cannot_be_started_or_named_is_an_error(repository: Path) -> None:
     assert broken.returncode == 3
     assert "did not start" in broken.stderr
     assert git(repository, "worktree", "list").count("\n") == 0
+
+
+def test_try_races_candidates_and_a_patch_that_helps_becomes_a_branch(repository: Path) -> None:
+    git(repository, "checkout", "-q", "--", "app.py")
+    patches = {"slow.diff": (0.09, b"fine"), "fast.diff": (0.002, b"fine"), "wrong.diff": (0.001, b"nonsense")}
+    for name, (delay_s, body) in patches.items():
+        write(repository, delay_s, body)
+        (repository.parent / name).write_text(git(repository, "diff") + "\n")
+        git(repository, "checkout", "-q", "--", "app.py")
+    (repository / "notes.txt").write_text("uncommitted work\n")
+    done = perfloop(repository, "try", "--patch", ",".join(f"../{name}" for name in patches), "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    decisions = {one["name"]: one["decision"] for one in answer["candidates"]}
+    assert decisions == {"../fast.diff": "kept", "../slow.diff": "undone", "../wrong.diff": "refused"}
+    winner = answer["candidates"][0]
+    assert winner["verdict"]["ratio"]["high"] < 1
+    branch = winner["commands"][0].removeprefix("git merge ")
+    assert "time.sleep(0.002)" in git(repository, "show", f"{branch}:app.py")
+    assert git(repository, "rev-parse", branch.replace("try-", "before-try-")) == git(repository, "rev-parse", "HEAD")
+    assert git(repository, "status", "--porcelain") == "?? notes.txt"
+    assert "time.sleep(0.04)" in (repository / "app.py").read_text()
+    assert git(repository, "worktree", "list").count("\n") == 0
+    log = perfloop(repository, "log", "--json")
+    assert any(entry["operation"] == "code_trial" and entry["outcome"] == "success" for entry in json.loads(log.stdout)["entries"])
+
+
+def test_try_needs_a_candidate_and_a_way_to_start_it(repository: Path) -> None:
+    assert perfloop(repository, "try").returncode == 2
+    assert perfloop(repository, "try", "--patch", "no-such.diff").returncode == 2

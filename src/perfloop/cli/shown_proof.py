@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from perfloop.cli.shown import table
-from perfloop.model.replies import ClaimsResult, GateResult, HistoryPoint, HistoryResult, HistorySeries
+from perfloop.model.replies import ClaimsResult, GateResult, HistoryPoint, HistoryResult, HistorySeries, TryResult
 from perfloop.report.gate import gate_facts, gate_line
+from perfloop.report.headline import DECISIONS, proof_text
 from perfloop.report.text import counted, digits, percent, printable, seconds
 
 
@@ -67,3 +68,13 @@ def gate_text(result: GateResult) -> str:
             ]
         )
     )
+
+
+def try_text(result: TryResult) -> str:
+    """What became of each candidate, the winner first."""
+    lines = [f"against {result.against[:12]}:"]
+    for one in result.candidates:
+        lines.append(f"{DECISIONS[one.decision]}: {one.name}")
+        lines += [f"  {proof_text(one.verdict)}"] * (one.verdict is not None) + [f"  {one.reason}"] * bool(one.reason)
+        lines += [f"  {command}" for command in one.commands]
+    return printable("\n".join(lines))

@@ -26,6 +26,15 @@ STEAL_SHARE_MAX = 0.05
 REPEATED_SHARE_MAX = 0.25
 
 
+#: whether more rounds are not worth their time; it may only ever lead to undoing
+GiveUp = Callable[[Sequence[tuple[Window, Window]], Question], bool]
+
+
+def never(_pairs: Sequence[tuple[Window, Window]], _question: Question) -> bool:
+    """Goes on to the cap."""
+    return False
+
+
 @dataclass(frozen=True)
 class Switch:
     """How to turn the change on and off; ``settled`` is called after each turn, because a restart gives the service a new process."""
@@ -88,7 +97,7 @@ def rounds(
     seed: int,
     *,
     is_on: bool = True,
-    give_up: Callable[[Sequence[tuple[Window, Window]], Question], bool] = lambda _pairs, _question: False,
+    give_up: GiveUp = never,
 ) -> Generator[Event, None, list[tuple[Window, Window]]]:
     """Pairs (without, with) until they decide, ``give_up`` says so or the cap is reached; the change is on afterwards.
 

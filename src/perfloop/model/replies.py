@@ -7,7 +7,7 @@ from typing import Literal
 from perfloop.model.audit import AuditEvent
 from perfloop.model.base import SCHEMA_VERSION, Word
 from perfloop.model.target import Target
-from perfloop.model.verdict import Verdict
+from perfloop.model.verdict import Decision, Verdict
 
 
 class DoctorCheck(Word):
@@ -246,3 +246,22 @@ class AgentRunResult(Word):
     tokens_out: int = 0
     cost: float | None = None  # in the unit of the prices given
     transcript: str = ""
+
+
+class CandidateResult(Word):
+    """One candidate of ``perfloop try``: what it measured, and what became of it. ``commands``: how to take it, or to take it back."""
+
+    name: str
+    decision: Decision
+    verdict: Verdict | None = None
+    reason: str = ""
+    commands: tuple[str, ...] = ()
+
+
+class TryResult(Word):
+    """The candidates, winner first. ``ok`` is False with ``strict`` where none was kept."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ok: bool = True
+    against: str
+    candidates: tuple[CandidateResult, ...] = ()

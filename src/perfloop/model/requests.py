@@ -249,6 +249,18 @@ class GateRequest(Request):
     markdown: str = Field(default="", max_length=4_096, description="File that gets the answer as Markdown for the pull request.")
 
 
+class TryRequest(Request):
+    """Measure candidates of code against the committed state; the winner is confirmed on fresh rounds, and a patch that helps becomes a branch."""
+
+    branch: tuple[str, ...] = Field(default=(), description="Git references to try; several race.")
+    patch: tuple[str, ...] = Field(default=(), description="Patch files to try, as git diff writes them; several race.")
+    command: tuple[str, ...] = Field(default=(), description="Other commands to start the same code with, {port} in them; several race.")
+    against: str = Field(default="HEAD", min_length=1, max_length=200, description="The git reference that must be beaten.")
+    rate_per_s: RatePerS | None = Field(default=None, description="Open arrival rate; empty: the configured one.")
+    answers: Literal["body", "status"] = Field(default="body", description="What must be the same in both: status and body, or the status alone.")
+    strict: bool = Field(default=False, description="Exit 1 where nothing was kept.")
+
+
 class HistoryRequest(Request):
     """Where the stored runs' figures moved to another level."""
 

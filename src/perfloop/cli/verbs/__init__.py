@@ -17,6 +17,7 @@ VERBS: dict[str, dict[str, str]] = {
         "improve": "the whole loop: measure, find, change, prove, keep or undo",
         "plan": "write a plan of changes from a run's findings; applies nothing",
         "apply": "apply a saved plan under journal and watchdog, and prove it",
+        "try": "measure branches, patches or start commands against the committed state; the winner is proved",
         "rollback": "undo changes that were kept, are open, or are stuck",
     },
     "Stop": {

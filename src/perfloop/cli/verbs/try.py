@@ -1,0 +1,26 @@
+# ruff: noqa: N999  (the verb is called try)
+"""Measure candidates of code against the committed state: branches, patches, or other start commands. Several race; the winner is proved on fresh rounds.
+
+perfloop try --patch fix.diff
+
+Each runs in a git worktree of its own: the working tree and uncommitted work are never touched. A patch that helps becomes a branch.
+"""
+
+from __future__ import annotations
+
+from perfloop.cli.output import Output
+from perfloop.cli.progress import follow
+from perfloop.cli.shown_proof import try_text
+from perfloop.model.exit_codes import FINE, NO
+from perfloop.model.requests import TryRequest
+
+REQUEST = TryRequest
+
+
+def run(request: TryRequest, output: Output) -> int:
+    """Follow the race and print what became of each candidate."""
+    from perfloop import api
+
+    result = follow(api.try_code(request), output)
+    output.answer(try_text(result), result)
+    return FINE if result.ok else NO
