@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
-from perfloop.loop import claims, engineer, knowing, loadtest, messages, opening, past, stopping, stored, trying, undo
+from perfloop.loop import claims, engineer, knowing, loadtest, messages, opening, past, stopping, stored, trying, trying_settings, undo
 from perfloop.loop import gate as gating
 from perfloop.loop import query as query_loop
 from perfloop.loop.demo import run_demo
@@ -144,7 +144,9 @@ def gate(request: GateRequest, cwd: Path | None = None) -> Generator[Event, None
 
 
 def try_code(request: TryRequest, cwd: Path | None = None) -> Generator[Event, None, TryResult]:
-    """Race candidates of code against the committed state, and prove the winner on fresh rounds."""
+    """Race candidates of code against the committed state, or try settings on the running service; what is proved to help is kept."""
+    if request.set:
+        return (yield from trying_settings.try_settings(request, cwd))
     return (yield from trying.try_code(request, cwd))
 
 

@@ -72,7 +72,7 @@ def gate_text(result: GateResult) -> str:
 
 def try_text(result: TryResult) -> str:
     """What became of each candidate, the winner first."""
-    lines = [f"against {result.against[:12]}:"]
+    lines = [f"against {result.against[:12] if result.against.isalnum() else result.against}:"]
     for one in result.candidates:
         lines.append(f"{DECISIONS[one.decision]}: {one.name}")
         lines += [f"  {proof_text(one.verdict)}"] * (one.verdict is not None) + [f"  {one.reason}"] * bool(one.reason)

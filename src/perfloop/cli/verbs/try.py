@@ -1,9 +1,12 @@
 # ruff: noqa: N999  (the verb is called try)
-"""Measure candidates of code against the committed state: branches, patches, or other start commands. Several race; the winner is proved on fresh rounds.
+"""Measure candidates of code against the committed state (branches, patches, other start commands: they race, the winner is proved), or settings.
 
 perfloop try --patch fix.diff
+perfloop try --set app.toml:pool.size=20
 
-Each runs in a git worktree of its own: the working tree and uncommitted work are never touched. A patch that helps becomes a branch.
+A setting is toggled on the running service under journal and watchdog, and kept or undone. Code is never tried in place:
+
+each candidate runs in a git worktree of its own: the working tree and uncommitted work are never touched. A patch that helps becomes a branch.
 """
 
 from __future__ import annotations
