@@ -40,7 +40,7 @@ def history(request: HistoryRequest, cwd: Path | None) -> HistoryResult:
         runs=len(runs),
         series=series,
         notes=tuple(notes),
-        next=f"perfloop gate --against {suspect.after_run.revision[:12]}" if suspect else "",
+        next=f"perfloop gate --against {suspect.after_run.revision[:12]} --candidate {suspect.by_run.revision[:12]}" if suspect else "",
     )
 
 

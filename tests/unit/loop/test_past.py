@@ -38,7 +38,7 @@ def test_history_names_the_commits_between_which_a_figure_moved(runs):
     assert change.ratio == pytest.approx(1.2, abs=0.04)
     assert change.after_run.revision < f"{18:040x}" <= change.by_run.revision
     assert change.at.run_id == runs[18]
-    assert result.next == f"perfloop gate --against {change.after_run.revision[:12]}"
+    assert result.next == f"perfloop gate --against {change.after_run.revision[:12]} --candidate {change.by_run.revision[:12]}"
     assert result.ok
     assert not api.history(HistoryRequest(strict=True)).ok
     assert all(not one.changes for one in result.series if one.metric == "p50 of all requests")
