@@ -24,7 +24,7 @@ from perfloop.validate.question import Question
 
 RATE_PER_S = 20.0
 WARM_UP_S = 2.0
-AA_WINDOWS = 3
+AA_WINDOWS = 4
 
 
 def question_of(config: Config, pairs: int | None = None) -> Question:

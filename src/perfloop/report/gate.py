@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree.ElementTree import Element, SubElement, tostring  # writes only, nothing foreign is parsed
 
 from perfloop.model.replies import GateResult
-from perfloop.model.verdict import VerdictStatus
+from perfloop.model.verdict import Guard, VerdictStatus
 from perfloop.report.formats.markdown import escape
 from perfloop.report.headline import metric_text
 from perfloop.report.text import change, digits, percent, printable, seconds
@@ -28,10 +28,16 @@ def gate_facts(result: GateResult) -> list[str]:
     facts = [verdict.reason] if verdict.reason else []
     if verdict.detectable_ratio and verdict.status == VerdictStatus.INCONCLUSIVE:
         facts.append(f"the smallest change this could have found: {percent(verdict.detectable_ratio - 1, sign=True)}")
-    facts += [f"{guard.metric} got worse: {digits(guard.before)} → {digits(guard.after)}, {guard.bound}" for guard in verdict.guards if not guard.ok]
+    facts += [
+        f"{guard.metric} got worse: {_level(guard, guard.before)} → {_level(guard, guard.after)}, {guard.bound}" for guard in verdict.guards if not guard.ok
+    ]
     facts += [f"budget {_SAID[check.ok]}: {check.name} {check.bound}, measured {check.measured}" for check in result.budgets]
     facts += [f"answers differ: {text}" for text in result.differing_answers]
     return facts + list(result.notes)
+
+
+def _level(guard: Guard, value: float) -> str:
+    return seconds(value) if guard.metric.startswith(("p95", "p99", "CPU")) else percent(value) if guard.metric == "error rate" else digits(value)
 
 
 def gate_markdown(result: GateResult) -> str:

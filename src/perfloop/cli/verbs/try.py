@@ -1,12 +1,13 @@
 # ruff: noqa: N999  (the verb is called try)
-"""Measure candidates of code against the committed state (branches, patches, other start commands: they race, the winner is proved), or settings.
+"""Measure candidates of code against the committed state, or settings on the running service; keep what is proved to help.
 
 perfloop try --patch fix.diff
+
 perfloop try --set app.toml:pool.size=20
 
-A setting is toggled on the running service under journal and watchdog, and kept or undone. Code is never tried in place:
-
-each candidate runs in a git worktree of its own: the working tree and uncommitted work are never touched. A patch that helps becomes a branch.
+Code (branches, patches, other start commands) runs in git worktrees of its own: the working tree and uncommitted work are never touched.
+Several candidates race, and the winner is proved on fresh rounds. A patch that helps becomes a branch. A setting is toggled on the
+running service under journal and watchdog, and kept or put back.
 """
 
 from __future__ import annotations
