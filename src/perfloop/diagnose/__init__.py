@@ -5,6 +5,7 @@ BUILTIN = (
     "perfloop.diagnose.rules.database.missing_index",
     "perfloop.diagnose.rules.database.postgres_health",
     "perfloop.diagnose.rules.database.mysql_health",
+    "perfloop.diagnose.rules.database.mongodb_health",
     "perfloop.diagnose.rules.app.n_plus_one",
     "perfloop.diagnose.rules.app.pool_exhausted",
     "perfloop.diagnose.rules.app.event_loop_blocked",

@@ -86,6 +86,7 @@ def access(session: Session) -> Access:
         pids=session.meter.pids,
         postgres_dsn=resolve(reference, session.base_dir) if reference else "",
         memcached=target.memcached,
+        mongodb_documents=str(session.base_dir / target.mongodb_documents) if target.mongodb_documents else "",
         mysql_dsn=resolve(target.mysql, session.base_dir) if target.mysql else "",
         redis_dsn=resolve(target.redis, session.base_dir) if target.redis else "",
         source_root=session.meter.target.source_root,

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from perfloop.change.base import ChangeContext
+from perfloop.change.ddl_lint import lint
 from perfloop.errors import ChangeRefused, PerfloopError
 from perfloop.model.change import Change
 from perfloop.model.config import Config, SettingConfig
@@ -38,10 +39,19 @@ def changes_for(
                     notes.append(f"{finding.rule}: no change kind {concrete.kind} is installed")
                     continue
                 change: Change = kind.plan(concrete, context)
-                planned.append((finding, change.with_(finding=finding.rule, steps=finding.steps)))
+                planned.append((finding, linted(change).with_(finding=finding.rule, steps=finding.steps)))
             except PerfloopError as error:
                 notes.append(f"{finding.rule}: {error.what}" + (f" ({error.why})" if error.why else ""))
     return planned, notes
+
+
+def linted(change: Change) -> Change:
+    """The change with what a migration linter says of its DDL, where it is one on PostgreSQL."""
+    if not change.kind.startswith("postgres-"):
+        return change
+    said = tuple(str(one) for one in lint(str(change.params.get("command", ""))))
+    more: Change = change.with_(lint=(*change.lint, *said))
+    return more
 
 
 def candidates(kinds: dict[str, ModuleType], context: ChangeContext) -> tuple[list[Change], list[str]]:

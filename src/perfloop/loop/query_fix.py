@@ -14,6 +14,7 @@ from perfloop.errors import CannotMeasure, ChangeRefused, PerfloopError, UndoFai
 from perfloop.host.secrets import resolve
 from perfloop.loop import plugins
 from perfloop.loop.guard import Guard, GuardedChange
+from perfloop.loop.propose import linted
 from perfloop.loop.recover import recover
 from perfloop.model.change import Change
 from perfloop.model.config import Config
@@ -127,8 +128,7 @@ def _planned(kind: ModuleType, proposal: Proposal, context: ChangeContext) -> Ch
             "no role may change the database", why="target.postgres_admin is not configured", fix='target.postgres_admin = "env:NAME" in perfloop.toml'
         )
     params = {**proposal.params, "dsn_ref": context.config.target.postgres_admin}
-    change: Change = kind.plan(proposal.with_(params=params), context)
-    return change
+    return linted(kind.plan(proposal.with_(params=params), context))
 
 
 def _prove(opened: GuardedChange, change: Change, query: Query, config: Config) -> Generator[Event, None, FixTried]:

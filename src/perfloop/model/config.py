@@ -98,6 +98,7 @@ class TargetConfig(Word):
     )
     redis: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a Redis, to look.")
     memcached: str = Field(default="", pattern=r"^$|^[A-Za-z0-9.-]+:[0-9]{1,5}$", description="host:port of a Memcached, to look.")
+    mongodb_documents: str = Field(default="", description="A JSON file of MongoDB's system.profile, $indexStats or currentOp documents, to look.")
     redis_admin: str = Field(
         default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a Redis user that may CONFIG SET; used for changes only."
     )

@@ -14,4 +14,5 @@ BUILTIN = (
     "perfloop.observe.probes.mysql",
     "perfloop.observe.probes.redis",
     "perfloop.observe.probes.memcached",
+    "perfloop.observe.probes.mongodb",
 )

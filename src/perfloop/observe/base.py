@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from perfloop.model.base import Word
-from perfloop.model.engines import MemcachedObservation, MysqlObservation, RedisObservation
+from perfloop.model.engines import MemcachedObservation, MongoObservation, MysqlObservation, RedisObservation
 from perfloop.model.evidence import (
     Evidence,
     HostObservation,
@@ -40,6 +40,7 @@ class Access:
     mysql_dsn: str = field(default="", repr=False)
     redis_dsn: str = field(default="", repr=False)
     memcached: str = ""  # host:port, it has no credentials
+    mongodb_documents: str = ""  # a file
     source_root: str = ""  # folder of the service's own code
     scratch_dir: str = ""  # for the sampler's output; the system's temporary folder where empty
     stacks_rate_hz: float = 100.0
@@ -119,6 +120,7 @@ class ObservedParts:
     mysql: tuple[MysqlObservation, ...] = ()
     redis: tuple[RedisObservation, ...] = ()
     memcached: tuple[MemcachedObservation, ...] = ()
+    mongodb: tuple[MongoObservation, ...] = ()
     unavailable: tuple[Unavailable, ...] = ()
     source: tuple[SourceSnippet, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
@@ -148,6 +150,7 @@ class ObservedParts:
             "mysql",
             "redis",
             "memcached",
+            "mongodb",
         )
         seen = {name: value for name in fields if (value := getattr(self, name))}
         changed: Evidence = evidence.with_(**seen, unavailable=(*evidence.unavailable, *self.unavailable), extra={**evidence.extra, **self.extra})
@@ -161,7 +164,7 @@ def sort_parts(found: Sequence[tuple[str, Sequence[Observation]]], window_s: flo
     known = (
         *(HostObservation, ProcessObservation, SocketsObservation, StacksObservation, PostgresObservation),
         *(CgroupObservation, WaitsObservation, CollectorObservation, Unavailable),
-        *(PostgresHealth, MysqlObservation, RedisObservation, MemcachedObservation),
+        *(PostgresHealth, MysqlObservation, RedisObservation, MemcachedObservation, MongoObservation),
     )
     for probe, word in seen:
         if not isinstance(word, known):
@@ -180,6 +183,7 @@ def sort_parts(found: Sequence[tuple[str, Sequence[Observation]]], window_s: flo
         mysql=tuple(word for _, word in seen if isinstance(word, MysqlObservation)),
         redis=tuple(word for _, word in seen if isinstance(word, RedisObservation)),
         memcached=tuple(word for _, word in seen if isinstance(word, MemcachedObservation)),
+        mongodb=tuple(word for _, word in seen if isinstance(word, MongoObservation)),
         unavailable=tuple(word for _, word in seen if isinstance(word, Unavailable)),
         extra=extra,
     )

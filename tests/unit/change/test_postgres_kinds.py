@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from perfloop.change.base import ChangeContext
+from perfloop.change.ddl_lint import lint
 from perfloop.change.kinds import (
     postgres_analyze,
     postgres_database_setting,
@@ -55,6 +56,7 @@ def lab(postgres: Postgres, tmp_path: Path) -> Iterator[Lab]:
 def cycle(lab: Lab, kind: ModuleType, change: Change, state: Callable[[], Any]) -> None:
     """Applied twice and undone twice, as a proof with two pairs does; in the end everything reads as before."""
     before = state()
+    assert lint(change.params["command"]) == ()
     for _ in range(2):
         kind.apply(change, lab.context, lambda _: None)
         assert kind.verify(change, lab.context)

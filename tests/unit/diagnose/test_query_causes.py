@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
+from perfloop.change.ddl_lint import lint
 from perfloop.diagnose.query.judge import judge, where
 from perfloop.model.query import Condition, FactorTried, NodeRun, QueryEvidence, QueryRun, TableNow
 
@@ -120,6 +122,9 @@ def test_the_cause_is_named_first(name: str) -> None:
     assert found[0].evidence
     assert found[0].fix
     assert found[0].disproof
+    for statement in re.findall(r"(?:CREATE|DROP|ALTER|REINDEX|VACUUM|ANALYZE)[^;]*;", found[0].fix):
+        if "VACUUM FULL" not in statement and "DROP INDEX CONCURRENTLY" not in statement:
+            assert lint(statement) == ()
 
 
 HEALTHY = {

@@ -102,7 +102,7 @@ def test_healthy_service_has_no_finding() -> None:
     evidence = Evidence.model_validate_json((CASES / "shared" / "healthy.json").read_text())
     diagnosis = diagnose(evidence, {})
     assert diagnosis.findings == ()
-    engines = {"mysql-health", "redis-health", "memcached-health"}  # of servers that this service does not have
+    engines = {"mysql-health", "redis-health", "memcached-health", "mongodb-health"}  # of servers that this service does not have
     assert {result.outcome for result in diagnosis.results if result.rule not in engines} == {Outcome.CLEAR}
     assert {result.outcome for result in diagnosis.results if result.rule in engines} == {Outcome.NOT_APPLICABLE}
     assert all(result.reason for result in diagnosis.results)
