@@ -9,6 +9,7 @@ from pathlib import Path
 from perfloop.context.config import load_config, starter_config
 from perfloop.context.discover import discover
 from perfloop.context.doctor import capabilities
+from perfloop.diagnose.query.judge import PAGES
 from perfloop.errors import PerfloopError, UsageError
 from perfloop.host.files import write_atomic
 from perfloop.loop import plugins
@@ -45,11 +46,17 @@ def explain(request: ExplainRequest, cwd: Path | None) -> str:
     pages = {kind: plugins.load(kind) for kind in KINDS}
     if not request.id:
         lines = [f"{kind}s: {', '.join(sorted(found))}" for kind, found in pages.items()]
+        lines.append(f"causes of a slow query: {', '.join(sorted(PAGES))}")
         return "\n".join([*lines, f"exit codes: {', '.join(str(code) for code in sorted(EXIT_CODES))}"])
     for kind, found in pages.items():
         if request.id in found:
             return f"{request.id} ({kind})\n\n{inspect.cleandoc(found[request.id].__doc__ or '')}"
-    known = sorted(name for found in pages.values() for name in found)
+    if request.id in PAGES:  # a cause that perfloop query names
+        return f"{request.id} (cause of a slow query)\n\n{inspect.cleandoc(PAGES[request.id].__doc__ or '')}"
+    engine = f"{request.id.split('-', 1)[0]}-health"
+    if engine in pages["rule"] and f'"{request.id}"' in inspect.getsource(pages["rule"][engine]):
+        return f"{request.id} (named by the rule {engine})\n\n{inspect.cleandoc(pages['rule'][engine].__doc__ or '')}"
+    known = sorted({*(name for found in pages.values() for name in found), *PAGES})
     near = difflib.get_close_matches(request.id, known, 1)
     raise UsageError(f"there is nothing called {request.id!r} to explain", fix=f"did you mean {near[0]}?" if near else "perfloop explain lists what there is")
 

@@ -32,6 +32,30 @@ CAUSES: tuple[Cause, ...] = (
     indexes.no_index,
     surroundings.n_plus_one,
 )
+#: the names of causes, each with the function whose docstring is its page
+PAGES: dict[str, Cause] = {
+    "lock-wait": surroundings.lock_wait,
+    "statistics-missing": statistics.missing,
+    "index-dropped": indexes.lost,
+    "index-invalid": indexes.lost,
+    "index-changed": indexes.lost,
+    "index-added": indexes.lost,
+    "implicit-cast": indexes.implicit_cast,
+    "pruning-lost": surroundings.pruning_lost,
+    "setting-changed": surroundings.setting_changed,
+    "statistics-stale": statistics.stale,
+    "correlated-columns": statistics.correlated,
+    "rare-value": statistics.rare_value,
+    "order-limit-index": indexes.order_limit,
+    "function-on-column": indexes.function_on_column,
+    "generic-plan": surroundings.generic_plan,
+    "visibility-map": storage.visibility,
+    "statistics-changed": statistics.changed,
+    "data-growth": storage.growth_and_bloat,
+    "table-bloat": storage.growth_and_bloat,
+    "spill": surroundings.spill,
+    "cold-cache": surroundings.cold_cache,
+}
 _RANK = {Confidence.CONFIRMED: 0, Confidence.LIKELY: 1, Confidence.POSSIBLE: 2}
 #: where a finding of the left is there, those of the right are its consequences
 _EXPLAINS: dict[str, tuple[str, ...]] = {
