@@ -37,8 +37,11 @@ def tables_of(text: str, *snapshots: Snapshot) -> set[str] | None:
         bare = name.rpartition(".")[2]
         if bare in views:
             return None
-        found |= {table["name"] for snapshot in snapshots for table in snapshot.tables if table["name"] == name or table["name"].rpartition(".")[2] == bare}
-    return found or None
+        here = {table["name"] for snapshot in snapshots for table in snapshot.tables if table["name"] == name or table["name"].rpartition(".")[2] == bare}
+        if not here:
+            raise CannotMeasure(f"the planner twin has no table {name}", why="it is partitioned, foreign, or not visible to this role")
+        found |= here
+    return found
 
 
 def narrowed(then: Snapshot, now: Snapshot, tables: set[str] | None) -> tuple[Snapshot, Snapshot]:
