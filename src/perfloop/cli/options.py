@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from perfloop.cli.output import Output
 from perfloop.errors import UsageError
+from perfloop.host.secrets import redact
 from perfloop.model.requests import Door, Request
 from perfloop.model.wording import reason
 
@@ -75,7 +76,7 @@ def validated(model: type[Request], given: dict[str, Any]) -> Any:
         first = error.errors(include_url=False)[0]
         key = str(first["loc"][0]) if first["loc"] else ""
         field = model.model_fields.get(key)
-        raise UsageError(f"invalid value for {label(key, field)}: {reason(first)}", hint=field.description or "" if field else "") from None
+        raise UsageError(f"invalid value for {label(key, field)}: {redact(reason(first))}", hint=field.description or "" if field else "") from None
 
 
 def label(key: str, field: FieldInfo | None) -> str:

@@ -22,6 +22,13 @@ def _process(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPr
     return subprocess.run([sys.executable, "-m", "perfloop", *arguments], capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
 
 
+def test_a_password_in_a_wrong_value_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["query", "select 1", "--database", "postgresql://u:geheim@h/x"]) == 2
+    assert run(["query", "select 1", "--database", "host=h password=geheim dbname=x", "--json"]) == 2
+    said = capsys.readouterr()
+    assert "geheim" not in said.out + said.err
+
+
 def test_version_as_a_process_imports_nothing_heavy() -> None:
     done = _process("--version")
     assert (done.returncode, done.stdout) == (0, f"perfloop {__version__}\n")
