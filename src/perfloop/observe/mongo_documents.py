@@ -33,7 +33,9 @@ def read(path: Path) -> list[Document]:
 def observed(documents: Iterable[Document], source: str) -> MongoObservation:
     """Operations by shape, indexes that were never used, operations that wait for a lock, and an index by the ESR rule for each scan."""
     by: defaultdict[str, list[Document]] = defaultdict(list)
-    unused, waiting, wanted = [], 0, {}
+    unused: list[str] = []
+    wanted: dict[str, None] = {}
+    waiting = 0
     for document in documents:
         entry = document.get("attr", document)  # a line of the server's log holds the operation in attr
         if "accesses" in document and "key" in document:
