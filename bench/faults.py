@@ -48,7 +48,7 @@ def main() -> int:
     missing = [cell for cell in wanted if cell.name not in done]
     random.Random(7).shuffle(missing)  # so that a part of them tells about all
     install()
-    if missing:
+    if missing and chosen.cells:
         with Ground(default_cpus()) as ground:
             for cell in missing[: chosen.cells]:
                 line = run(cell, ground, chosen.keep_evidence)

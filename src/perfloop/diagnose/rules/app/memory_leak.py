@@ -125,7 +125,8 @@ def _suspects(reading: Reading) -> list[tuple[Function, str, int]]:
     functions: Sequence[Function] = [function for function in known if function in on_stacks or function.node.name in called]
     found = growing_containers(functions)
     text = {item: item[0].text.splitlines()[max(0, item[2] - item[0].shift - 1)] for item in found}
-    return sorted(found, key=lambda item: 0 if any(call in text[item] for call in (".append(", ".add(", ".extend(", ".appendleft(", "+=")) else 1)
+    keeps = (".append(", ".add(", ".extend(", ".appendleft(", "+=")
+    return sorted(found, key=lambda item: (item[0] not in on_stacks, not any(call in text[item] for call in keeps)))
 
 
 def _steps(reading: Reading, suspects: Sequence[tuple[Function, str, int]]) -> list[str]:

@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from perfloop.diagnose.calls import calls_of
 from perfloop.diagnose.finish import at, conclude, gain, ms, percent, place_of, share_of
 from perfloop.diagnose.frames import Doing
 from perfloop.diagnose.reading import HTTP_PEERS, Reading, StepView, by_place
@@ -59,7 +60,7 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
     reading = Reading(evidence)
     peers: dict[str, list[Waits]] = {}
     for step in reading.steps.values():
-        waits = _waits(step, limit)
+        waits = _waits(reading, step, limit)
         if waits:
             peers.setdefault(waits.peer, []).append(waits)
     found = [_finding(reading, peer, waits, limit) for peer, waits in peers.items()]
@@ -69,13 +70,14 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
     )
 
 
-def _waits(step: StepView, limit: Mapping[str, float]) -> Waits | None:
+def _waits(reading: Reading, step: StepView, limit: Mapping[str, float]) -> Waits | None:
     samples = [sample for sample in step.samples if sample.waits_for is Doing.HTTP and not sample.on_loop]
     on_loop = sum(sample.wait for sample in step.samples if sample.waits_for is Doing.HTTP and sample.on_loop)
     waited = max(sum(sample.wait for sample in samples), step.waited(HTTP_PEERS) - on_loop)
     if not step.solo_s or waited < limit["request_min_s"] or waited < limit["share_min"] * step.solo_s:
         return None
-    lines = by_place(samples, lambda sample: sample.wait)
+    # a coroutine that waits is on no stack: there, the line from which the call is made
+    lines = by_place(samples, lambda sample: sample.wait) or by_place(calls_of(reading, step, Doing.HTTP), lambda sample: sample.total)
     kind = max(HTTP_PEERS, key=lambda name: step.waiting_s.get(name, 0.0) + step.round_trips.get(name, 0.0) * 1e-6)
     return Waits(step, step.peers.get(kind, ""), min(waited, step.solo_s), step.trips(HTTP_PEERS), lines[0][0] if lines else None)
 
