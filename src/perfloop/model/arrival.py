@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -82,4 +82,3 @@ class Tls(Word):
 
 
 Spread = tuple[float, float]
-HttpVersion = Literal["1.1", "2"]

@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from perfloop.model.arrival import STAGES_MAX, Arrival, HttpVersion, Replay, Shard, Spread, Stage, Timeouts, Tls
+from perfloop.model.arrival import STAGES_MAX, Arrival, Replay, Shard, Spread, Stage, Timeouts, Tls
 from perfloop.model.base import Word
 
 STEPS_MAX = 500
@@ -131,7 +131,6 @@ class Workload(Word):
     headers: tuple[tuple[str, str], ...] = ()
     ca_file: str = ""
     tls: Tls = Tls()
-    http: HttpVersion = "1.1"
     cookies: Literal["iteration", "user", "off"] = "iteration"  # how long a user keeps them
     cpu: int | None = None  # core the engine is pinned to; None: not pinned
     cpus: tuple[int, ...] = ()  # cores of several worker processes, in turn

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from perfloop.errors import CannotMeasure
+from perfloop.errors import CannotMeasure, UsageError
 from perfloop.load.engines import BUILTIN, http
 from perfloop.load.run import generator_ok, run_window
 from perfloop.model.journey import Step, Workload
@@ -157,3 +157,20 @@ def test_tls_with_a_ca_of_ones_own_and_without(serve, answering, window, tmp_pat
     assert trusted.steps[0].ok == 24
     untrusted = window(port, base_url=f"https://localhost:{port}")
     assert untrusted.steps[0].errors == {"connect": 24}
+
+
+def test_a_certificate_is_shown_where_the_server_asks_for_one(serve, answering, window, tmp_path):
+    pytest.importorskip("cryptography")
+    pem = str(certificate(tmp_path))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(pem)
+    port = serve(answering(OK), tls=context)
+    shown = window(port, base_url=f"https://localhost:{port}", tls={"ca_file": pem, "cert_file": pem})
+    assert shown.steps[0].ok == 24
+    hidden = window(port, base_url=f"https://localhost:{port}", ca_file=pem)
+    assert hidden.steps[0].ok == 0
+    assert set(hidden.steps[0].errors) <= {"connect", "reset", "protocol"}
+    with pytest.raises(UsageError, match="does not exist"):
+        window(port, tls={"key_file": "/nowhere.pem"})
