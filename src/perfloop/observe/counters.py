@@ -14,16 +14,15 @@ from perfloop.model.evidence import TableActivity
 from perfloop.sql.catalog import TableInfo, tables
 from perfloop.sql.connect import Connection, query
 
-STATEMENTS_MAX = 5_000
+STATEMENTS_MAX = 20_000
 
 _EXTENSION = """
 select quote_ident(n.nspname) from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
 where e.extname = 'pg_stat_statements'
 """
 _STATEMENTS = """
-select queryid::text, sum(calls)::bigint, (sum(total_exec_time) / 1000)::float8, sum(rows)::bigint from {schema}.pg_stat_statements(false)
-where queryid is not null and dbid = (select oid from pg_catalog.pg_database where datname = current_database())
-group by queryid order by sum(total_exec_time) desc limit %s
+select queryid, calls, total_exec_time, rows from {schema}.pg_stat_statements(false)
+where queryid is not null and dbid = (select oid from pg_catalog.pg_database where datname = current_database()) limit %s
 """
 _COMMITS = "select xact_commit::bigint from pg_catalog.pg_stat_database where datname = current_database()"
 
@@ -81,4 +80,9 @@ def _statements(connection: Connection) -> Mapping[str, tuple[int, float, int]] 
         rows = query(connection, _STATEMENTS.format(schema=schema[0][0]), (STATEMENTS_MAX,))
     except CannotMeasure:  # installed but not preloaded, or not granted
         return None
-    return {str(key): (int(calls), float(total_s), int(count)) for key, calls, total_s, count in rows}
+    found: dict[str, tuple[int, float, int]] = {}
+    for number, calls, total_ms, count in rows:  # one query of several roles, or inside functions too, has several rows; summed here, not by the server
+        key = str(number)
+        old = found.get(key, (0, 0.0, 0))
+        found[key] = (old[0] + calls, old[1] + total_ms / 1000, old[2] + count)
+    return found
