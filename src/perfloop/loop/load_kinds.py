@@ -15,7 +15,20 @@ from perfloop.load.analysis.stress import judge_stress
 from perfloop.load.analysis.volume import judge_volume
 from perfloop.load.search import knee_slo, search_rate
 from perfloop.load.summary import summarize
-from perfloop.loop.load_shapes import ceiling_per_s, closed, cores, error_rate_max, level_of, patience_s, rate_of, read_processes, series, steady, thinned
+from perfloop.loop.load_shapes import (
+    ceiling_per_s,
+    closed,
+    cores,
+    error_rate_max,
+    level_of,
+    patience_s,
+    rate_of,
+    read_processes,
+    repeatable,
+    series,
+    steady,
+    thinned,
+)
 from perfloop.loop.measure import KNEE_START_PER_S, refuse_broken
 from perfloop.loop.prepare import error_text_of
 from perfloop.model.arrival import Stage
@@ -224,6 +237,12 @@ def baseline(test: Test) -> Events:
 def regression(test: Test) -> Events:
     """The load of a named baseline again, and the comparison with it."""
     session = test.session
+    if not repeatable(test):
+        raise UsageError(
+            "this load cannot be compared with an earlier one",
+            why="its requests change data, and nothing puts it back",
+            fix="set hooks.reset, or repeatable = true for the journeys that leave the same state",
+        )
     before = session.store.load_result(f"baseline:{test.request.name}")
     if before.before is None:
         raise UsageError(f"the baseline {test.request.name} holds no measurement", fix=f"perfloop load --kind baseline --name {test.request.name}")

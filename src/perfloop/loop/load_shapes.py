@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from perfloop.errors import CannotMeasure, UsageError
+from perfloop.host.command import run_command
 from perfloop.host.procfs import fd_count, read_stat, socket_count
 from perfloop.load.merge import merge_steps
 from perfloop.loop.measure import KNEE_START_PER_S, Meter, refuse_broken
 from perfloop.model.event import Event, Told
 from perfloop.model.journey import Workload
-from perfloop.model.loadtest import Level, LoadTest, Reading
+from perfloop.model.loadtest import HookRun, Level, LoadTest, Reading
 from perfloop.model.run import Window
 from perfloop.stats.histogram import Histogram
 
@@ -26,7 +28,7 @@ def rate_of(test: Test) -> Generator[Event, None, float]:
     """The rate asked for, else the configured one, else half of the measured knee; within the limit."""
     session = test.session
     rate = session.config.measure.rate_per_s
-    if test.request.users:
+    if test.request.users or test.request.replay:
         return 0.0
     if rate is None:
         knee = yield from session.meter.knee()
@@ -51,9 +53,11 @@ def steady(test: Test, label: str, rate_per_s: float, total_s: float, windows_ma
     meter = session.meter
     if request.ramp_up_s:
         yield from meter.sent("ramp-up", _shape(test, rate_per_s, request.ramp_up_s, 0).with_(ramp_up_s=request.ramp_up_s))
-    count = max(1, min(windows_max, int(total_s // 3)))
+    count = 1 if request.replay else max(1, min(windows_max, int(total_s // 3)))
     windows: list[Window] = []
     for number in range(count):
+        if number:
+            reset(test)
         window = yield from meter.sent(label, _shape(test, rate_per_s, total_s / count, number + 1))
         windows.append(window)
         session.put(load_test=LoadTest(kind=request.kind, answer="not finished", windows=tuple(windows)))
@@ -66,11 +70,27 @@ def steady(test: Test, label: str, rate_per_s: float, total_s: float, windows_ma
 def _shape(test: Test, rate_per_s: float, duration_s: float, seed: int) -> Workload:
     meter = test.session.meter
     workload = meter.workload(rate_per_s or 1.0, duration_s, seed)
+    if test.request.replay and test.source is not None:
+        return test.source.of(workload, duration_s, meter.config.limits.rate_max_per_s)
     if not test.request.users:
         return workload
     users = test.request.users
     changed: Workload = workload.with_(rate_per_s=0.0, users=users, connections_max=max(users, meter.config.measure.connections_max))
     return changed
+
+
+def reset(test: Test) -> None:
+    """Puts the data back between two windows by ``hooks.reset``; ``CannotMeasure`` where it fails."""
+    hooks = test.session.config.hooks
+    if not hooks.reset:
+        return
+    started = time.monotonic()
+    done = run_command(hooks.reset, cwd=test.session.base_dir, timeout_s=hooks.timeout_s)
+    test.hooks.append(HookRun(name="reset", command=hooks.reset, exit_code=done.returncode, duration_s=round(time.monotonic() - started, 3)))
+    if not done.ok:
+        raise CannotMeasure(
+            f"the data could not be put back: {hooks.reset}", why=(done.stderr or done.stdout).strip()[-300:], fix="run it by hand and correct it"
+        )
 
 
 def series(test: Test, rate_per_s: float) -> Generator[Event, None, list[Window]]:
@@ -156,3 +176,16 @@ def error_rate_max(test: Test) -> float:
     """The share of errors that is promised, else 1 %."""
     promised = test.session.result.slo.error_rate_max
     return 0.01 if promised is None else promised
+
+
+def repeatable(test: Test) -> bool:
+    """False where requests change data and nothing puts it back; what a script in Python does is not known, so it counts as changing."""
+    config = test.session.config
+    if config.hooks.reset:
+        return True
+    if test.source is not None and test.source.journeys is not None:
+        steps = [*test.source.journeys.steps, *(step for journey in test.source.journeys.journeys for step in journey.steps)]
+        return all(step.method in ("GET", "HEAD") for step in steps)
+    if test.source is not None:
+        return False
+    return not [j for j in config.journeys if j.methods - {"GET", "HEAD"} and not j.repeatable]

@@ -5,15 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import cast
 
 from perfloop.change.base import ChangeContext
 from perfloop.change.kinds import test_data
 from perfloop.errors import CannotMeasure, Interrupted, UsageError
 from perfloop.host.secrets import resolve
-from perfloop.loop import deliver, load_kinds, plugins, prepare
+from perfloop.load.distributed.engine import Workers
+from perfloop.load.hooks import prepared
+from perfloop.loop import deliver, load_kinds, load_shapes, plugins, prepare
 from perfloop.loop.guard import Guard, GuardedChange
 from perfloop.loop.prepare import Session, deliver_load
+from perfloop.loop.sources import Source, source_of
 from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.finding import Proposal
 from perfloop.model.loadtest import HookRun, LoadKind, LoadTest
@@ -31,6 +37,8 @@ class Test:
     session: Session
     request: LoadRequest
     hooks: list[HookRun] = field(default_factory=list)
+    source: Source | None = None
+    workers: Workers | None = None
     guarded: GuardedChange | None = None
 
     @contextmanager
@@ -89,9 +97,13 @@ def load(session: Session, request: LoadRequest) -> Generator[Event, None, RunRe
     test = Test(session, request)
     try:
         yield from prepare.understand(session)
+        yield from arranged(test)
         yield PhaseStarted(phase=request.kind.value, detail=load_kinds.KINDS[request.kind][1], left_s=session.meter.left_s)
-        answer = yield from audited(test)
-        session.put(load_test=answer.with_(hooks=tuple(test.hooks), repeatable=repeatable(session)), ok=answer.ok is not False)
+        with scripted(test):
+            answer = yield from audited(test)
+        if test.workers is not None:
+            answer = answer.with_(shards=test.workers.reports)
+        session.put(load_test=answer.with_(hooks=tuple(test.hooks), repeatable=load_shapes.repeatable(test)), ok=answer.ok is not False)
         yield Told(level={True: "good", False: "bad", None: "warning"}[answer.ok], text=answer.answer)
     except (KeyboardInterrupt, Interrupted):
         return deliver.finish(session, "interrupted")
@@ -106,6 +118,37 @@ def load(session: Session, request: LoadRequest) -> Generator[Event, None, RunRe
             fix="lower the rate, give the generator a core of its own, or send from several machines (--workers)",
         )
     return deliver.finish(session, "done")
+
+
+def arranged(test: Test) -> Generator[Event, None, None]:
+    """Requests of a named file, and the machines that send, instead of the configured ones and this one."""
+    session, request = test.session, test.request
+    if request.source:
+        found = source_of(request.source, session.base_dir, session.config.target.url, session.policy.environment, request.replay)
+        test.source = found
+        session.meter.reshape = found.of
+        if found.journeys is not None:
+            session.put(journeys=found.journeys)
+        yield Told(text=f"requests from {request.source}: {found.text}")
+    if request.replay and (test.source is None or test.source.replay is None):
+        raise UsageError("there are no arrivals to replay", why="--replay needs an access log", fix="--source access.log --replay")
+    if request.workers:
+        test.workers = Workers(request.workers, session.config.workers, request.take_over)
+        session.meter.engine = cast(ModuleType, test.workers)
+        yield Told(text=f"the load is sent by the workers of {request.workers}")
+
+
+@contextmanager
+def scripted(test: Test) -> Iterator[None]:
+    """``setup`` and ``teardown`` of a file of journeys around the whole test, once; its text travels where other machines send."""
+    source, meter = test.source, test.session.meter
+    if source is None or source.script is None:
+        yield
+        return
+    script = source.script.with_(source=Path(source.script.file).read_text()) if test.workers is not None else source.script
+    with prepared(replace(source, script=script).of(meter.workload(1.0, 10.0, 1))) as ready:
+        meter.reshape = replace(source, script=ready.script).of
+        yield
 
 
 def audited(test: Test) -> Generator[Event, None, LoadTest]:
@@ -131,11 +174,4 @@ def audited(test: Test) -> Generator[Event, None, LoadTest]:
     return answer
 
 
-def repeatable(session: Session) -> bool:
-    """False where requests change data and nothing puts it back."""
-    journeys = session.config.journeys
-    changing = [j for j in journeys if j.methods - {"GET", "HEAD"} and not j.repeatable]
-    return not changing or bool(session.config.hooks.reset)
-
-
-__all__ = ["Environment", "LoadKind", "Test", "audited", "load", "repeatable"]
+__all__ = ["Environment", "LoadKind", "Test", "arranged", "audited", "load"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 
 from perfloop.errors import CannotMeasure
 from perfloop.host.machine import steal_seconds
 from perfloop.host.processes import allowed_cpus, cpu_seconds, descendants, start_time_s
+from perfloop.load.engines import http
 from perfloop.load.run import run_window
 from perfloop.load.search import knee_slo, search_rate
 from perfloop.model.arrival import Timeouts, Tls
@@ -43,6 +45,8 @@ class Meter:
     deadline: float  # monotonic: the end of the whole run
     journeys: tuple[Journey, ...] = ()
     run_id: str = ""
+    engine: ModuleType = http  # what sends: our own, or one on other machines
+    reshape: Callable[[Workload], Workload] | None = None  # requests or a script of a file instead of the configured ones
     points: list[tuple[float, float]] = field(default_factory=list)  # (concurrency, requests/s) of every ok rate probe
 
     @property
@@ -68,7 +72,7 @@ class Meter:
     def workload(self, rate_per_s: float, duration_s: float, seed: int) -> Workload:
         """The configured steps at this rate; the same seed gives the same schedule."""
         measure, target = self.config.measure, self.config.target
-        return Workload(
+        workload = Workload(
             base_url=self.target.url,
             run_id=self.run_id,
             steps=self.steps,
@@ -88,6 +92,7 @@ class Meter:
             cpus=self.generator_cpus,
             error_rate_stop=self.config.limits.error_rate_stop,
         )
+        return self.reshape(workload) if self.reshape else workload
 
     def window(self, label: str, rate_per_s: float, duration_s: float, seed: int = 1, timeout_s: float | None = None) -> Generator[Event, None, Window]:
         """One window of open load at this rate. ``CannotMeasure`` where the service died during it."""
@@ -97,7 +102,7 @@ class Meter:
         """One window of this workload. ``CannotMeasure`` where the service died during it."""
         pids = self.pids
         before, stolen, started = cpu_seconds(pids), steal_seconds(), time.monotonic()
-        load = run_window(workload, label)
+        load = run_window(workload, label, self.engine)
         try:
             while True:
                 try:

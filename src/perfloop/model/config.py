@@ -131,6 +131,14 @@ class HooksConfig(Word):
     timeout_s: float = Field(default=120.0, ge=1, le=300, description="A hook that takes longer is ended, and has failed.")
 
 
+class WorkersConfig(Word):
+    """Certificates for the scheduler and workers of dask.distributed, PEM; needed where they are not on this machine. The workers' allow-list is their own: PERFLOOP_ALLOW_HOSTS."""
+
+    ca_file: str = Field(default="", description="CA that signed the scheduler's and the workers' certificates.")
+    cert_file: str = Field(default="", description="Certificate that we show.")
+    key_file: str = Field(default="", description="Its key.")
+
+
 class ChangesConfig(Word):
     """What may be changed without asking."""
 
@@ -234,6 +242,7 @@ class Config(Word):
     slo: Slo = Slo()
     measure: MeasureConfig = MeasureConfig()
     hooks: HooksConfig = HooksConfig()
+    workers: WorkersConfig = WorkersConfig()
     changes: ChangesConfig = ChangesConfig()
     candidates: tuple[CandidateConfig, ...] = ()
     gate: GateConfig = GateConfig()

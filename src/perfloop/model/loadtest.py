@@ -70,7 +70,8 @@ class ShardReport(Word):
     state: str = "done"  # done, lost, taken over
     sent: int = 0
     ok: int = 0
-    clock_offset_s: float = 0.0
+    clock_offset_s: float = 0.0  # its clock minus ours, taken off the start
+    clock_error_s: float = 0.0
     started_late_s: float = 0.0
     lateness_p99_s: float = 0.0
     note: str = ""
