@@ -1,6 +1,8 @@
 """How far the capacity plan can be trusted: the law, its bands, its refusals, and predictions that are then measured on real services.
 
-python -m bench.capacity [--only oracles]
+python -m bench.capacity [--only oracles|live] [--resume] [--cells N] [--services cpu,lock,…]
+
+Each live cell is one line of ``results/capacity-live.jsonl``; with ``--resume`` those that stand there are not repeated, and ``--cells`` bounds how many are made.
 """
 
 from __future__ import annotations
@@ -8,16 +10,28 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench.capacity_parts import oracles
+from bench.capacity_parts import live, oracles
 from bench.table import finish
 
 
 def main() -> int:
-    """Print the table."""
+    """Make the cells that are missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="")
-    parser.parse_args()
-    return finish("capacity", oracles.rows())
+    parser.add_argument("--only", default="", choices=("", "oracles", "live"))
+    parser.add_argument("--resume", action="store_true", help="keep the cells of an earlier call")
+    parser.add_argument("--cells", type=int, default=10_000, help="live cells to make in this call at most")
+    parser.add_argument("--services", default="", help="only these")
+    chosen = parser.parse_args()
+    if chosen.only != "oracles":
+        if not chosen.resume:
+            live.LOG.unlink(missing_ok=True)
+        wanted = [cell for cell in live.cells() if cell not in live.done() and (not chosen.services or cell[0] in chosen.services.split(","))]
+        for name, rounds in wanted[: chosen.cells]:
+            live.measure(name, rounds)
+            live.remove_groups()
+        if len(wanted) > chosen.cells:
+            print(f"{len(wanted) - chosen.cells} cells are still missing", file=sys.stderr)
+    return finish("capacity", [*(oracles.rows() if chosen.only != "live" else []), *live.rows()])
 
 
 if __name__ == "__main__":

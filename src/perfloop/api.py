@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
-from perfloop.loop import claims, engineer, knowing, loadtest, messages, opening, past, stopping, stored, trying, trying_settings, undo
+from perfloop.loop import claims, engineer, growth, knowing, loadtest, messages, opening, past, stopping, stored, trying, trying_settings, undo
 from perfloop.loop import gate as gating
 from perfloop.loop import query as query_loop
 from perfloop.loop.demo import run_demo
@@ -29,6 +29,7 @@ from perfloop.model.replies import (
 from perfloop.model.requests import (
     ApplyRequest,
     BaselineRequest,
+    CapacityRequest,
     CheckRequest,
     CompareRequest,
     ContextRequest,
@@ -65,6 +66,12 @@ def check(request: CheckRequest, cwd: Path | None = None) -> Generator[Event, No
     """Measure and diagnose; nothing is changed."""
     session = opening.open_session(request, "check", cwd)
     return (yield from opening.run(session, engineer.check(session), request.output_dir))
+
+
+def capacity(request: CapacityRequest, cwd: Path | None = None) -> Generator[Event, None, RunResult]:
+    """How far the service goes, what ends it, what to add and what that costs; changes nothing."""
+    session = opening.open_session(request, "capacity", cwd)
+    return (yield from opening.run(session, growth.capacity(session, request), request.output_dir))
 
 
 def apply(request: ApplyRequest, cwd: Path | None = None) -> Generator[Event, None, RunResult]:

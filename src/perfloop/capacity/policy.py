@@ -20,7 +20,7 @@ def derive(now_per_s: float, peak_per_s: float, replica: Replica, demands: Seque
     """The cheapest policy that keeps the SLO for 99.9 % of the requests of a day that peaks at ``peak_per_s`` and of a spike to it; else the best there is, said so."""
     metric = "cpu" if _cpu_ends_it(demands) else "rate"
     maximum = min(REPLICAS_MAX, max(2, ceil(1.3 * peak_per_s / replica.rate_slo_per_s)))
-    at_slo = 100 * (replica.cpu_idle_cores + replica.rate_slo_per_s * replica.cpu_per_request_s) / replica.cpu_request_cores
+    at_slo = min(95.0, 100 * (replica.cpu_idle_cores + replica.rate_slo_per_s * replica.cpu_per_request_s) / replica.cpu_request_cores)
     needed = [ceil(share * peak_per_s / replica.rate_slo_per_s) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     minima = sorted({max(1, min(maximum, count)) for count in (1, 2, *needed)})
     low = min(now_per_s, peak_per_s / 2)

@@ -102,6 +102,17 @@ def _number(path: Path) -> int | None:
     return int(text) if text.isdigit() else None
 
 
+def folder(pid: int, controller: str) -> Path | None:
+    """The folder of the process's own group for a controller; None where it is in the top one, or cannot be seen."""
+    found = _folders(pid, controller)
+    return found[0] if len(found) > 1 else None
+
+
+def members(group: Path) -> tuple[int, ...]:
+    """The processes in a group, by pid."""
+    return tuple(sorted(int(line) for line in _text(group / "cgroup.procs").split() if line.isdigit()))
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text().strip()

@@ -73,7 +73,7 @@ def finish(session: Session, state: Literal["done", "interrupted", "failed"]) ->
         duration_s=round(time.monotonic() - session.started, 1),
         slo_checks=checks,
         improvement=gained,
-        capacity=fit(points) if points else None,
+        capacity=fit(points) if points else result.capacity,
         ok=result.ok and not result.commands and all(check.ok is not False for check in checks),
         audit_head=session.audit.head(),
     )

@@ -30,7 +30,7 @@ from perfloop.store.runs import RunStore
 DISK_FREE_MIN_BYTES = 32 * 2**20
 
 
-def open_session(request: CheckRequest, kind: Literal["improve", "check", "load"], cwd: Path | None) -> Session:
+def open_session(request: CheckRequest, kind: Literal["improve", "check", "load", "capacity"], cwd: Path | None) -> Session:
     """Everything that can be refused is refused here, before anything has run."""
     here = cwd or Path.cwd()
     loaded = load_config(request.config or None, here)

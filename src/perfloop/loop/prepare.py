@@ -56,6 +56,7 @@ class Session:
     seen: set[str] = field(default_factory=set)  # changes tried or shown, by what they would do
     looks: int = 0
     first_look: Sampled | None = None  # the flame graph of the first look, to tell what changed since
+    connections_max: int | None = None  # of the database, where it was seen
     parameters: dict[str, dict[str, int]] = field(default_factory=dict)  # integer query parameters of each step, from the OpenAPI document
     started: float = field(default_factory=time.monotonic)
 

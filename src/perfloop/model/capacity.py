@@ -182,6 +182,7 @@ class CapacityPlan(Word):
     points: tuple[LoadPoint, ...] = ()
     closed: tuple[LoadPoint, ...] = ()
     demands: tuple[Demand, ...] = ()  # in the order of saturation
+    gentle_max_per_s: float = 0.0  # the demands were fitted on windows up to this rate
     rate_slo: Estimate | None = None
     rate_slo_bounded: bool = True
     slo: str = ""

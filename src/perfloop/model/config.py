@@ -193,6 +193,19 @@ class LimitsConfig(Word):
     runs_max: int = Field(default=200, ge=1)
 
 
+class CapacityConfig(Word):
+    """What perfloop capacity cannot measure."""
+
+    pool_size: int | None = Field(
+        default=None, ge=1, le=100_000, description="Connections of the service's pool; empty: from the setting that answers pool-exhausted."
+    )
+    instances: str = Field(default="", description="A table of instance shapes and prices (TOML); empty: the one that comes with perfloop.")
+    startup_s: float | None = Field(
+        default=None, ge=0, le=3_600, description="Seconds from a replica's start until it is ready; empty: measured where a restart is allowed, else 30."
+    )
+    levels: tuple[int, ...] = Field(default=(1, 2, 4, 8, 16, 32), max_length=32, description="Users of the sweep that the scalability law is fitted to.")
+
+
 class RuleConfig(Word):
     """One rule: switched off, or its thresholds overridden by the names its page lists."""
 
@@ -247,6 +260,7 @@ class Config(Word):
     candidates: tuple[CandidateConfig, ...] = ()
     gate: GateConfig = GateConfig()
     limits: LimitsConfig = LimitsConfig()
+    capacity: CapacityConfig = CapacityConfig()
     rules: dict[str, RuleConfig] = {}
     incidents: IncidentsConfig = IncidentsConfig()
     user: str = Field(default="performance-engineer-agent", description="Who is named in the audit log.")

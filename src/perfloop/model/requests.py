@@ -140,6 +140,41 @@ class ImproveRequest(CheckRequest):
     yes: bool = Field(default=False, description="Answer yes to the changes that ask.")
 
 
+def check_growth(text: str) -> str:
+    """A growth of 1 to 1,000 times as text (``10x``, ``3.5``), returned unchanged; ``ValueError`` names the value and the bound."""
+    if text:
+        try:
+            factor = float(text.lower().removesuffix("x"))
+        except ValueError:
+            raise ValueError(f"{text!r} is no growth; write 10x") from None
+        if not 1 <= factor <= 1_000:
+            raise ValueError(f"a growth of {text} is outside 1x to 1000x")
+    return text
+
+
+class CapacityRequest(CheckRequest):
+    """How far the service goes, what ends it, what to add and what that costs; sends traffic up to its end, changes nothing."""
+
+    growth: Annotated[str, AfterValidator(check_growth)] = Field(
+        default="", description="How many times the load now to plan for, 1x to 1000x; empty: from --history, else 10x."
+    )
+    months: float = Field(default=12.0, ge=0.1, le=120, description="In which the growth comes, or how far to forecast.")
+    now_per_s: RatePerS | None = Field(default=None, description="The load at its busiest now; empty: from --history, else the configured rate.")
+    history: str = Field(
+        default="", description="An access log whose hours show the load and its growth; empty: target.access_log, else stored runs.", max_length=4_096
+    )
+    gentle: bool = Field(default=False, description="Stay at 40 % of the predicted saturation (always so in production): predict the end, do not measure it.")
+    right_size: bool = Field(
+        default=False, description="Try a smaller CPU limit on the service's control group under the load now, and undo it (never in production)."
+    )
+    rounds: int = Field(default=3, ge=2, le=20, description="Rounds of the sweeps; more make the intervals narrower.")
+
+    @property
+    def growth_factor(self) -> float:
+        """The growth as a number; 10 where none was given."""
+        return float(self.growth.lower().removesuffix("x")) if self.growth else 10.0
+
+
 class DoctorRequest(Request):
     """What can be measured and changed here, with the command that closes each gap."""
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from perfloop.model.base import SCHEMA_VERSION, Estimate, Word
 from perfloop.model.breakdown import Breakdown
-from perfloop.model.capacity import Capacity
+from perfloop.model.capacity import Capacity, CapacityPlan
 from perfloop.model.change import Change
 from perfloop.model.evidence import ExperimentResult, Unavailable
 from perfloop.model.finding import Diagnosis
@@ -85,7 +85,7 @@ class RunResult(Word):
     """What ``run.json`` holds. ``kind`` is the verb; fields that a verb does not produce stay empty."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    kind: Literal["improve", "check", "baseline", "compare", "load"]
+    kind: Literal["improve", "check", "baseline", "compare", "load", "capacity"]
     run_id: str
     started_at: str
     ended_at: str = ""
@@ -113,6 +113,7 @@ class RunResult(Word):
     flame_after: FlameNode | None = None
     flame_change: FlameChange | None = None  # from the first look to the last
     capacity: Capacity | None = None
+    capacity_plan: CapacityPlan | None = None
     load_test: LoadTest | None = None
     unavailable: tuple[Unavailable, ...] = ()
     improvement: dict[str, Estimate] = {}  # only what was measured: response_time, throughput, cpu_per_request

@@ -153,7 +153,7 @@ def capacity(found: Capacity) -> Markup:
         return Markup("")
     end = max(max(x for x, _ in found.points), found.valid_up_to or 0) * 1.08
     law = _law(found, end)
-    top = max(y for _, y in (*found.points, *law)) * 1.1
+    top = max(y for _, y in (*found.points, *law, *((0.0, p.throughput.high or 0.0) for p in found.curve))) * 1.1
 
     def at(x: float, y: float) -> tuple[float, float]:
         return LEFT + x / end * (RIGHT - LEFT), BOTTOM - y / top * (BOTTOM - TOP)
@@ -163,6 +163,9 @@ def capacity(found: Capacity) -> Markup:
         for level in (top / 3, top * 2 / 3)
     ]
     parts += [line(LEFT, BOTTOM, RIGHT, BOTTOM, "axis"), text(RIGHT, BOTTOM + 18, f"{digits(end)} requests in flight", "end")]
+    if found.curve:
+        edge = [(p.concurrency, p.throughput.low or 0.0) for p in found.curve] + [(p.concurrency, p.throughput.high or 0.0) for p in reversed(found.curve)]
+        parts.append(path([at(x, y) for x, y in edge], "area after", close=True))
     if law:
         parts.append(path([at(x, y) for x, y in law], "curve after"))
     parts += [

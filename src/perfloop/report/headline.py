@@ -5,6 +5,7 @@ from __future__ import annotations
 from perfloop.model.finding import Finding, Place
 from perfloop.model.result import RunResult, SloCheck
 from perfloop.model.verdict import Decision, Verdict
+from perfloop.report import capacity
 from perfloop.report.text import change, counted, digits, estimate, percent, seconds
 
 DECISIONS = {
@@ -27,6 +28,8 @@ def headline(result: RunResult) -> str:
         return f"Interrupted: what was open is undone, and these are the partial results{_kept_clause(result)}."
     if result.state == "running":
         return "This run has not ended; the figures are those so far."
+    if result.capacity_plan is not None:
+        return capacity.answer(result.capacity_plan)
     if result.load_test is not None:
         return f"{result.load_test.kind.capitalize()} test: {result.load_test.answer}."
     return _improve(result) if result.kind == "improve" else _look(result)

@@ -7,6 +7,7 @@ VERBS: dict[str, dict[str, str]] = {
         "load": "one performance test: load, stress, spike, soak, volume, scalability, baseline, regression",
         "query": "why one query is slow, or slower than it was, and the fix",
         "doctor": "what can be measured and changed here, and how to close each gap",
+        "capacity": "how far it goes, what ends it, what to add and what that costs",
         "diagnose": "judge the stored evidence of a run again, without traffic",
         "gate": "measure two commits interleaved here; fail on a regression or a broken budget",
         "compare": "compare two runs, with proof",

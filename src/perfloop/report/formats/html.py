@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from perfloop.model.finding import Diagnosis, Outcome, RuleResult
 from perfloop.model.result import RunResult
+from perfloop.report import capacity as plan
 from perfloop.report import charts, headline, loadtest, text
 from perfloop.report.flame_svg import flame_change_svg, flame_svg
 from perfloop.report.tiles import tiles
@@ -42,6 +43,9 @@ def render(result: RunResult) -> str:
         load_lines=loadtest.lines(result.load_test) if result.load_test else [],
         load_levels=loadtest.level_rows(result.load_test) if result.load_test else [],
         timeline=loadtest.timeline(result.load_test) if result.load_test else "",
+        plan_tables=plan.tables(result.capacity_plan) if result.capacity_plan else [],
+        plan_latency=plan.latency(result.capacity_plan, result.slo.latency_p95_ms) if result.capacity_plan else "",
+        plan_played=plan.played(result.capacity_plan) if result.capacity_plan else [],
         by_outcome=_by_outcome(result.diagnosis_after or result.diagnosis),
         next_command=headline.next_command(result),
     )  # fmt: skip

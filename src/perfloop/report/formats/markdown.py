@@ -7,7 +7,7 @@ import re
 from perfloop.model.finding import Outcome
 from perfloop.model.result import RunResult
 from perfloop.model.run import StepSummary
-from perfloop.report import loadtest
+from perfloop.report import capacity, loadtest
 from perfloop.report.headline import DECISIONS, gain_text, headline, next_command, place_text, proof_text, slo_text
 from perfloop.report.text import estimate, percent, printable, rate
 
@@ -34,7 +34,17 @@ def code(text: str) -> str:
 def render(result: RunResult) -> str:
     """The document, cut at a size that a comment can hold."""
     parts = [MARKER, f"**{escape(headline(result))}**", ""]
-    parts += _commands(result) + _slos(result) + _load_test(result) + _numbers(result) + _changes(result) + _findings(result) + _gaps(result) + _method(result)
+    parts += (
+        _commands(result)
+        + _slos(result)
+        + _load_test(result)
+        + _capacity(result)
+        + _numbers(result)
+        + _changes(result)
+        + _findings(result)
+        + _gaps(result)
+        + _method(result)
+    )
     text = "\n".join(parts) + "\n"
     return text if len(text) <= SIZE_MAX else text[:SIZE_MAX].rsplit("\n", 1)[0] + "\n\n…cut; the whole report is in report.html\n"
 
@@ -45,6 +55,18 @@ def _commands(result: RunResult) -> list[str]:
 
 def _slos(result: RunResult) -> list[str]:
     return [f"- SLO {escape(slo_text(check))}" for check in result.slo_checks] + [""] * bool(result.slo_checks)
+
+
+def _capacity(result: RunResult) -> list[str]:
+    if result.capacity_plan is None:
+        return []
+    parts = []
+    for table in capacity.tables(result.capacity_plan):
+        head = f"| {' | '.join(table.head)} |\n|{'---|' * len(table.head)}"
+        rows = [f"| {' | '.join(escape(cell) for cell in row)} |" for row in table.rows]
+        parts.append(f"## {table.title}\n\n{escape(table.hint)}\n\n" + "\n".join([head, *rows]) + "\n")
+    unknown = "".join(f"- {escape(item)}\n" for item in result.capacity_plan.unknown)
+    return parts + ([f"## Unknown\n\n{unknown}"] if unknown else [])
 
 
 def _load_test(result: RunResult) -> list[str]:

@@ -6,7 +6,7 @@ from perfloop.model.finding import Diagnosis, Finding, Outcome
 from perfloop.model.result import RunResult, Tried
 from perfloop.model.run import StepSummary
 from perfloop.model.verdict import Decision
-from perfloop.report import loadtest
+from perfloop.report import capacity, loadtest
 from perfloop.report.headline import DECISIONS, gain_text, headline, next_command, place_text, proof_text, slo_text
 from perfloop.report.text import interval, percent, printable, rate, seconds
 
@@ -46,6 +46,7 @@ def render(result: RunResult, color: bool = False, full: bool = False) -> str:
     for check in result.slo_checks:
         page.raw("  SLO  " + page.paint(slo_text(check), _RED if check.ok is False else _GREEN if check.ok else ""))
     _load_test(page, result)
+    _capacity(page, result)
     _changes(page, result)
     _breakdown(page, result, full)
     _findings(page, result, full)
@@ -113,6 +114,25 @@ def _load_test(page: _Page, result: RunResult) -> None:
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         for row in rows:
             page.add("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)), 2)
+
+
+def _capacity(page: _Page, result: RunResult) -> None:
+    if result.capacity_plan is None:
+        return
+    for table in capacity.tables(result.capacity_plan):
+        page.add()
+        page.raw(page.paint(table.title, _BOLD))
+        page.raw("  " + page.paint(table.hint, _DIM))
+        rows = [table.head, *table.rows]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(table.head))]
+        for number, row in enumerate(rows):
+            cells = [cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row[:-1], widths, strict=False))]
+            page.raw(f"{'* ' if number - 1 in table.marked else '  '}{printable('  '.join([*cells, row[-1]])).rstrip()}")
+    if result.capacity_plan.unknown:
+        page.add()
+        page.raw(page.paint("Unknown", _BOLD))
+        for item in result.capacity_plan.unknown:
+            page.add(item, 2)
 
 
 def _changes(page: _Page, result: RunResult) -> None:
