@@ -21,6 +21,7 @@ NAMES = ("cpu", "pool", "lock", "nginx", "shop")
 RIGHT = {"cpu": ("cpu",), "pool": ("connections",), "lock": ("lock",), "nginx": ("cpu",), "shop": ("cpu",)}
 SLO_MS = {"cpu": 60.0, "pool": 120.0, "lock": 60.0, "nginx": 30.0}
 RATE_MAX = 5_000
+LEVELS = [1, 2, 4, 16, 48]
 TEMPLATES = Path(__file__).parent.parent.parent / ".demo" / "template"
 APPS = Path(__file__).with_name("apps.py")
 
@@ -42,7 +43,7 @@ def running(name: str, folder: Path) -> Iterator[Running]:
         if name == "shop":
             shop = stack.enter_context(Stack((), folder / "shop", TEMPLATES))
             text = shop.config_path.read_text()
-            shop.config_path.write_text(text + f"\n[limits]\nrate_max_per_s = {RATE_MAX}\n")
+            shop.config_path.write_text(text + f"\n[limits]\nrate_max_per_s = {RATE_MAX}\n[capacity]\nlevels = {LEVELS}\n")
             yield Running(name, shop.url, shop.config_path, shop.pid() or 0)
             return
         port = _free_port()
@@ -53,7 +54,7 @@ def running(name: str, folder: Path) -> Iterator[Running]:
         path = "/data.json" if name == "nginx" else "/"
         config.write_text(
             f'[target]\nname = "{name}"\nurl = "http://127.0.0.1:{port}"\nenvironment = "sandbox"\nsource_root = "{APPS.parent}"\n{extra}\n'
-            f"[slo]\nlatency_p95_ms = {SLO_MS[name]}\nerror_rate_max = 0.01\n[limits]\nrate_max_per_s = {RATE_MAX}\n"
+            f"[slo]\nlatency_p95_ms = {SLO_MS[name]}\nerror_rate_max = 0.01\n[limits]\nrate_max_per_s = {RATE_MAX}\n[capacity]\nlevels = {LEVELS}\n"
             f'[[journeys]]\nname = "main"\npath = "{path}"\n' + ('headers = { "accept-encoding" = "gzip" }\n' if name == "nginx" else "")
         )
         yield Running(name, f"http://127.0.0.1:{port}", config, process.pid)

@@ -74,7 +74,7 @@ def _replicas(rate: float, service: Service, points: Sequence[LoadPoint], shared
     carries = count * service.rate_slo_per_s
     return Option(
         kind="horizontal",
-        title=f"{count} replicas as the present one ({service.cores:g} cores each)",
+        title=f"{count} replicas as the present one ({service.cores:g} core{'s' if service.cores != 1 else ''} each)",
         rate_per_s=carries,
         replicas=count,
         workers=service.workers,
@@ -93,7 +93,7 @@ def _workers(rate: float, service: Service, points: Sequence[LoadPoint], shared:
     carries = count * each
     return Option(
         kind="vertical",
-        title=f"{count} workers on one machine with {cores:g} cores",
+        title=f"{count} workers on one machine with {cores:g} core{'s' if cores != 1 else ''}",
         rate_per_s=carries,
         workers=count,
         p95_s=latency_at(points, rate / count * service.workers),

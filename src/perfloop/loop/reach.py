@@ -46,15 +46,15 @@ def gentle(session: Session, rounds: int = ROUNDS) -> Generator[Event, None, Rea
             guess = ends
         yield PhaseStarted(phase="gentle", detail=f"windows up to {GENTLE_SHARE:.0%} of about {guess:.0f} requests/s", left_s=session.meter.left_s)
         better = yield from _rounds(session, reach, guess, rounds)
-        if better is None:
+        guess = guess if better is None else better
+        if better is None or attempt == RESTARTS:
             break
-        guess = better
         reach.seen.clear()
         reach.points.clear()
-    reach.gentle_max_per_s = GENTLE_SHARE * guess
     reach.looks = []
     for number in range(LOOKS):
-        reach.looks.append((yield from _look(session, reach.gentle_max_per_s, 250 + number)))
+        reach.looks.append((yield from _look(session, GENTLE_SHARE * guess, 250 + number)))
+    reach.gentle_max_per_s = max(GENTLE_SHARE * guess, *(point.rate_per_s for point in reach.points))
     session.connections_max = next((p.max_connections for one in reach.looks if one.parts for p in one.parts.postgres if p.max_connections), None)
     reach.demands = in_order(demands_of(session, reach))
     return reach

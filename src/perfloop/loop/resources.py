@@ -60,7 +60,7 @@ def demands_of(session: Session, reach: Reach) -> list[Demand]:
     found: list[Demand] = []
     if seen:
         found.append(_service_cpu(session, seen, reach.idle))
-        found += [item for item in (_cores(session, seen, reach.idle), _memory(session, seen), _disk(seen), _network(seen)) if item is not None]
+        found += [item for item in (_cores(session, seen), _memory(session, seen), _disk(seen), _network(seen)) if item is not None]
         found += [_database_cpu(session, seen, counters.name_of(peer), peer.pid or 0, reach.idle) for peer in counters.databases(target)]
     if reach.looks:
         found += _connections(session, reach.looks)
@@ -92,7 +92,7 @@ def _service_cpu(session: Session, seen: Sequence[Seen], idle: Idle) -> Demand:
     )
 
 
-def _cores(session: Session, seen: Sequence[Seen], idle: Idle) -> Demand | None:
+def _cores(session: Session, seen: Sequence[Seen]) -> Demand | None:
     """All that runs on the cores which the service may use: itself, a database beside it, the kernel; not where the generator runs there too."""
     meter = session.meter
     cpus = sorted({cpu for process in meter.target.processes for cpu in process.cpus})
@@ -102,12 +102,12 @@ def _cores(session: Session, seen: Sequence[Seen], idle: Idle) -> Demand | None:
     def busy(before: Counters, after: Counters) -> float:
         return sum(after.cores_busy.get(cpu, 0.0) - before.cores_busy.get(cpu, 0.0) for cpu in cpus)
 
+    # our own start of each window may run there too: a part that does not grow with the rate, so that the idle part is fitted here
     points = [(one.rate_per_s, busy(one.before, one.after) / one.window.duration_s) for one in seen]
-    rest = busy(idle[0], idle[1]) / idle[2] if idle else None
     shares = counters.databases(meter.target)
     beside = f", with {', '.join(peer.kind.value for peer in shares)} beside it" if shares else ""
     name = f"core{'s' if len(cpus) > 1 else ''} {','.join(map(str, cpus))} of this machine{beside}"
-    return demand(name, "cpu", "cores", points, float(len(cpus)), "cores that the service may run on", scales=not shares, idle=rest)
+    return demand(name, "cpu", "cores", points, float(len(cpus)), "cores that the service may run on", scales=not shares)
 
 
 def _database_cpu(session: Session, seen: Sequence[Seen], name: str, pid: int, idle: Idle) -> Demand:
