@@ -10,7 +10,8 @@ from math import ceil
 from pathlib import Path
 
 from perfloop.change.base import ChangeContext
-from perfloop.change.kinds import cgroup_limit
+from perfloop.change.kinds.cgroup_limit import ID as CGROUP_LIMIT
+from perfloop.change.kinds.cgroup_limit import plan as plan_limit
 from perfloop.host import cgroup, machine
 from perfloop.host.secrets import resolve
 from perfloop.load.search import judge
@@ -85,7 +86,7 @@ def _tried(session: Session, plan: CapacityPlan, cores: float, before: float, me
     )
     guard = Guard(session.journal, session.audit, plugins.load("change kind"), context, session.config)
     group = cgroup.folder(meter.pids[0], "cpu")
-    change = cgroup_limit.plan(Proposal(kind=cgroup_limit.ID, title=f"try {cores:g} cores", params={"group": str(group), "cpu": cores}), context)
+    change = plan_limit(Proposal(kind=CGROUP_LIMIT, title=f"try {cores:g} cores", params={"group": str(group), "cpu": cores}), context)
     with guard.open(change, run_id=session.result.run_id, target_url=session.config.target.url) as guarded:
         guarded.apply()
         yield from meter.window("settle", plan.now_per_s, SETTLE_S, 800)
