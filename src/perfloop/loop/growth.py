@@ -108,7 +108,9 @@ def _highest(session: Session, start_per_s: float, gentle: list[LoadPoint]) -> G
     yield PhaseStarted(phase="highest rate", detail=f"that keeps {slo_text(slo)}", left_s=meter.left_s)
 
     def probe(rate_per_s: float) -> Generator[Event, None, Window]:
-        window = yield from meter.window("highest rate", rate_per_s, PROBE_S, 401 + len(points), min(meter.config.measure.timeout_s, 3.0))
+        window = yield from meter.window(
+            "highest rate", rate_per_s, reach.window_s(rate_per_s, PROBE_S), 401 + len(points), min(meter.config.measure.timeout_s, 3.0)
+        )
         points.append(reach.point_of(window, 10 + len(points)))
         if not points[-1].ok or points[-1].error_rate or points[-1].achieved_per_s < 0.95 * rate_per_s:
             yield from meter.calm(max(1.0, start_per_s))
