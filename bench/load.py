@@ -24,6 +24,7 @@ PARTS: dict[str, tuple[str, str]] = {
     "memory-many": ("bench.load_rows.cost", "memory_many"),
     "truth": ("bench.load_rows.truth", "rows"),
     "lateness": ("bench.load_rows.cost", "lateness"),
+    "search": ("bench.load_rows.search", "rows"),
 }
 KEPT = Path(".bench/load/parts")
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from perfloop import api
 from perfloop.cli.exits import of_run
-from perfloop.errors import UsageError
+from perfloop.errors import CannotMeasure, ChangeRefused, UsageError
 from perfloop.loop import load_kinds, load_shapes
 from perfloop.model.loadtest import LoadKind
 from perfloop.model.requests import LoadRequest, ReportRequest
@@ -119,3 +126,100 @@ def test_volume_prepares_each_size(configure, project, nginx_server):
     assert [level.x for level in result.load_test.levels] == [1, 1, 10, 10, 100, 100]
     with pytest.raises(UsageError, match="three sizes"):
         run(url=url(nginx_server), kind="volume", levels=(1, 2))
+
+
+def test_scalability_gives_points_for_the_law(configure, nginx_server):
+    configure()
+    result = run(url=url(nginx_server), kind="scalability", levels=(1, 2, 4))
+    assert {level.x for level in result.load_test.levels} == {1, 2, 4}
+    assert len(result.capacity.points) == 6
+
+
+def test_a_baseline_and_its_regression(configure, nginx_server, project):
+    configure()
+    assert run(url=url(nginx_server), kind="baseline", rate_per_s=40, name="v1").load_test.ok is True
+    result = run(url=url(nginx_server), kind="regression", name="v1")
+    assert result.load_test.verdict is not None
+    assert result.rate_per_s == 40
+    with pytest.raises(UsageError):
+        run(url=url(nginx_server), kind="regression", name="unknown")
+
+
+def test_what_changes_data_is_not_compared(configure, nginx_server):
+    posts = '[[journeys]]\npath = "/x"\nmethod = "POST"\n'
+    configure(posts)
+    result = run(url=url(nginx_server), kind="baseline", rate_per_s=40)
+    assert result.load_test.repeatable is False
+    with pytest.raises(UsageError, match="cannot be compared"):
+        run(url=url(nginx_server), kind="regression")
+    configure(posts + '[hooks]\nreset = "true"\n')
+    assert run(url=url(nginx_server), kind="regression").load_test.repeatable is True
+
+
+def test_requests_from_files(configure, nginx_server, project):
+    configure()
+    (project / "access.log").write_text("".join(f'::1 - - [10/Oct/2024:13:55:{s:02d} +0000] "GET /a HTTP/1.1" 200 5\n' for s in range(3) for _ in range(5)))
+    result = run(url=url(nginx_server), source="access.log", replay=True)
+    assert result.load_test.windows[0].steps[0].sent == 15
+    (project / "journeys.py").write_text("async def look(user):\n    await user.get('/hello')\n")
+    result = run(url=url(nginx_server), source="journeys.py", rate_per_s=20)
+    assert result.load_test.windows[0].steps[0].ok > 0
+    for bad in ("missing.har", "perfloop.toml"):
+        with pytest.raises(UsageError):
+            run(url=url(nginx_server), source=bad, rate_per_s=20)
+    with pytest.raises(UsageError, match="replay"):
+        run(url=url(nginx_server), source="journeys.py", replay=True)
+
+
+def test_hooks_after_failures(configure, project, nginx_server, free_port_of):
+    configure(HOOKS.replace("echo up{size} >> hooks.txt", "echo up >> hooks.txt; exit 3"))
+    with pytest.raises(ChangeRefused, match="could not be prepared"):
+        run(url=url(nginx_server), rate_per_s=40)
+    assert lines(project) == ["up", "down{size}"]
+    (project / "hooks.txt").unlink()
+    configure(HOOKS)
+    port = free_port_of(b"HTTP/1.1 500 no\r\nContent-Length: 0\r\n\r\n")
+    with pytest.raises(CannotMeasure):
+        run(url=f"http://127.0.0.1:{port}", rate_per_s=40)
+    assert lines(project) == ["up{size}", "down{size}"]
+
+
+@pytest.fixture
+def free_port_of() -> Iterator[Callable[[bytes], int]]:
+    """A server that answers everything with these bytes; returns its port."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def start(answer: bytes) -> int:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                while await reader.readuntil(b"\r\n\r\n"):
+                    writer.write(answer)
+            except (OSError, asyncio.IncompleteReadError):
+                writer.close()
+
+        async def listen() -> int:
+            return (await asyncio.start_server(handle, "127.0.0.1", 0)).sockets[0].getsockname()[1]
+
+        return asyncio.run_coroutine_threadsafe(listen(), loop).result(10)
+
+    yield start
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_hooks_after_a_stop_and_a_kill(configure, project, nginx_server, number, code):
+    configure(HOOKS)
+    argv = [sys.executable, "-m", "perfloop", "load", url(nginx_server), "--rate-per-s", "20", "--duration", "60s", "-q"]
+    process = subprocess.Popen(argv, cwd=project, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while lines(project) != ["up{size}"] and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    os.kill(process.pid, number)
+    assert process.wait(60) == code
+    while len(lines(project)) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert lines(project) == ["up{size}", "down{size}"]
