@@ -25,7 +25,7 @@ def rows() -> list[Row]:
         base_url=f"http://127.0.0.1:{PORT}", steps=steps, rate_per_s=RATE_PER_S, duration_s=DURATION_S, seed=SEED, connections_max=4_000, timeout_s=20
     )
     command = ["taskset", "-c", str(SERVER_CORE), sys.executable, "-m", "bench.load_rows.known_server", str(PORT), str(STALL_AT), str(STALL_S)]
-    with running(command):
+    with running(command, spins=True):
         time.sleep(0.7)
         told, _ = ours(workload)
     true_s = sorted(true_latencies())
@@ -56,7 +56,7 @@ def closed_tool(true_s: list[float]) -> Row:
     measure = "the same stall in wrk's p99 (closed loop, for comparison)"
     command = ["taskset", "-c", str(SERVER_CORE), sys.executable, "-m", "bench.load_rows.known_server", str(PORT), str(STALL_AT), str(STALL_S)]
     try:
-        with running(command):
+        with running(command, spins=True):
             time.sleep(0.7)
             text = run([peer("wrk"), "-t1", "-c5", f"-d{DURATION_S:.0f}s", "--latency", f"http://127.0.0.1:{PORT}/1"]).text
     except MissingError as error:
