@@ -18,6 +18,7 @@ VERBS: dict[str, dict[str, str]] = {
         "plan": "write a plan of changes from a run's findings; applies nothing",
         "apply": "apply a saved plan under journal and watchdog, and prove it",
         "rollback": "undo changes that were kept, are open, or are stuck",
+        "approvals": "list, give or revoke approvals that are remembered",
     },
     "Stop": {
         "stop": "end running load at once, by its own process ids",
