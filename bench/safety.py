@@ -54,26 +54,33 @@ def known() -> list[dict[str, Any]]:
 
 
 def make(kinds: list[str], seconds: float) -> bool:
-    """Makes trials until the time is over; True where none is left to make."""
+    """Makes trials until the time is over, each kind getting its share of it; True where none is left to make."""
     until = time.monotonic() + seconds
     TRIALS.parent.mkdir(parents=True, exist_ok=True)
-    for kind in kinds:
-        done = {(row["what"], row["at"]) for row in known() if row["kind"] == kind}
-        if ("finished", 0) in done:
-            continue
-        with campaign(kind) as where, TRIALS.open("a") as file:
-            for what, at in wanted(kind, where):
-                if (what, at) in done:
-                    continue
-                if time.monotonic() > until:
-                    return False
-                row = where.trial(what, at)
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                if not row["ok"]:
-                    print(row)
-            file.write(json.dumps({"kind": kind, "what": "finished", "at": 0, "ok": True, "after_s": 0, "killed": False, "why": ""}) + "\n")
-        print(f"{kind}: finished")
+    finished = True
+    for number, kind in enumerate(kinds):
+        share_s = (until - time.monotonic()) / (len(kinds) - number)
+        finished &= _of_kind(kind, time.monotonic() + share_s)
+    return finished
+
+
+def _of_kind(kind: str, until: float) -> bool:
+    done = {(row["what"], row["at"]) for row in known() if row["kind"] == kind}
+    if ("finished", 0) in done:
+        return True
+    with campaign(kind) as where, TRIALS.open("a") as file:
+        for what, at in wanted(kind, where):
+            if (what, at) in done:
+                continue
+            if time.monotonic() > until:
+                return False
+            row = where.trial(what, at)
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            if not row["ok"]:
+                print(row)
+        file.write(json.dumps({"kind": kind, "what": "finished", "at": 0, "ok": True, "after_s": 0, "killed": False, "why": ""}) + "\n")
+    print(f"{kind}: finished")
     return True
 
 
