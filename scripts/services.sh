@@ -12,6 +12,7 @@ need memcached memcached
 need nginx nginx-light
 need pgbouncer pgbouncer
 need ip iproute2
+command -v cc >/dev/null 2>&1 || packages="$packages gcc libc6-dev"
 [ -x /usr/lib/postgresql/15/bin/postgres ] || packages="$packages postgresql-15"
 need promtool prometheus
 [ -z "$packages" ] && exit 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Generator
 from pathlib import Path
 
-from perfloop.loop import claims, engineer, growth, knowing, loadtest, messages, opening, past, stopping, stored, trying, trying_settings, undo
+from perfloop.loop import approving, claims, engineer, growth, knowing, loadtest, messages, opening, past, stopping, stored, trying, trying_settings, undo
 from perfloop.loop import gate as gating
 from perfloop.loop import query as query_loop
 from perfloop.loop.demo import run_demo
@@ -14,6 +15,7 @@ from perfloop.model.event import Event
 from perfloop.model.messages import PerformanceContext
 from perfloop.model.query import QueryResult
 from perfloop.model.replies import (
+    ApprovalsResult,
     BaselineResult,
     ClaimsResult,
     DoctorResult,
@@ -28,6 +30,7 @@ from perfloop.model.replies import (
 )
 from perfloop.model.requests import (
     ApplyRequest,
+    ApprovalsRequest,
     BaselineRequest,
     CapacityRequest,
     CheckRequest,
@@ -76,7 +79,7 @@ def capacity(request: CapacityRequest, cwd: Path | None = None) -> Generator[Eve
 
 def apply(request: ApplyRequest, cwd: Path | None = None) -> Generator[Event, None, RunResult]:
     """Try the changes of a saved plan, each proved, kept or undone."""
-    plan_ = stored.load_plan(request.plan, cwd, request.config)
+    plan_ = approving.planned(request, cwd)
     asked = ImproveRequest(
         config=request.config, url=plan_.target_url, budget=request.budget, yes=request.yes, strict=request.strict, no_input=request.no_input
     )
@@ -88,6 +91,21 @@ def load(request: LoadRequest, cwd: Path | None = None) -> Generator[Event, None
     """One performance test of a kind, with its own answer."""
     session = opening.open_load(request, cwd)
     return (yield from opening.run(session, loadtest.load(session, request), request.output_dir))
+
+
+def planned(request: ApplyRequest, cwd: Path | None = None) -> Plan:
+    """The plan that apply would apply; refused where a live value has moved since it was made."""
+    return approving.planned(request, cwd)
+
+
+def remember_approval(plan_: Plan, request: ApplyRequest, cwd: Path | None = None) -> None:
+    """From now on the kinds of this plan need no further yes on its target."""
+    approving.remember(plan_, request, cwd, by=getpass.getuser())
+
+
+def approvals(request: ApprovalsRequest, cwd: Path | None = None) -> ApprovalsResult:
+    """List, give or revoke approvals."""
+    return approving.approvals(request, cwd)
 
 
 def demo(request: DemoRequest, cwd: Path | None = None) -> Generator[Event, None, RunResult]:

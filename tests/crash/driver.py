@@ -42,7 +42,7 @@ VERDICT = Verdict(
 def plan(order: dict[str, Any]) -> tuple[Change, ChangeContext, Config]:
     """The change that an order describes."""
     config = Config.model_validate(order["config"])
-    context = ChangeContext(base_dir=Path(order["dir"]), config=config, resolve=resolve, environment="sandbox")
+    context = ChangeContext(base_dir=Path(order["dir"]), config=config, resolve=resolve, environment=order.get("environment", "sandbox"))
     proposal = Proposal(kind=order["kind"], title="", params=order["params"])
     return KINDS[order["kind"]].plan(proposal, context), context, config
 

@@ -60,6 +60,19 @@ def test_kept_stays_and_its_audit_line_has_the_figures(crash: Crash, service: Se
     wait_for(lambda: _gone(watchdog))
 
 
+@pytest.mark.parametrize(("environment", "toggles"), [("staging", 1), ("sandbox", 1)])
+def test_nothing_is_kept_whose_undo_was_not_tried(crash: Crash, service: Service, environment: str, toggles: int) -> None:
+    process, said = crash.start({**service.order, "environment": environment})
+    assert process.wait(60) == 0, process.stderr.read() if process.stderr else ""
+    states = [state for state, _, _ in crash.journal.history(said["change"])]
+    assert states.count(ChangeState.UNDONE) == toggles
+    assert states[-1] == ChangeState.KEPT
+    assert service.answers() == "20"
+    if environment == "staging":  # before it was measured
+        assert states.index(ChangeState.UNDONE) < states.index(ChangeState.MEASURED)
+    crash.check_audit()
+
+
 def test_interrupted_while_measuring_it_is_undone_and_a_second_interrupt_does_not_break_that(crash: Crash, service: Service) -> None:
     before = service.file.read_bytes()
     process, said = crash.start({**service.order, "hang_s": 60})

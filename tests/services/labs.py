@@ -307,6 +307,45 @@ def app_setting_lab(folder: Path) -> Iterator[Lab]:
     )
 
 
+@contextmanager
+def code_lab(folder: Path) -> Iterator[Lab]:
+    """A repository with a patch that changes, adds and removes files; uncommitted work lies beside them."""
+
+    def git(*arguments: str) -> str:
+        who = ["-c", "user.name=lab", "-c", "user.email=lab@localhost"]
+        return subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True, text=True).stdout
+
+    git("init", "-q", "-b", "main")
+    for name, text in (("app.py", "rows = []\nfor x in xs:\n    rows.append(x)\n"), ("old.py", "gone\n"), ("mine.py", "as it was\n")):
+        (folder / name).write_text(text)
+    (folder / "app.py").chmod(0o755)
+    git("add", ".")
+    git("commit", "-qm", "first")
+    (folder / "app.py").write_text("rows = list(xs)\n")
+    (folder / "old.py").unlink()
+    (folder / "new.py").write_text("made\n")
+    git("add", "-A")
+    patch = git("diff", "--cached", "--binary")
+    git("reset", "-q", "--hard")
+    (folder / "mine.py").write_text("uncommitted\n")
+    (folder / "staged.py").write_text("staged\n")
+    git("add", "staged.py")
+    (folder / "untracked.py").write_text("untracked\n")
+
+    def snapshot() -> Snapshot:
+        files = {path.name: [path.read_text(), path.stat().st_mode] for path in sorted(folder.glob("*.py"))}
+        return {"files": files, "status": git("status", "--porcelain"), "tree": git("rev-parse", "HEAD^{tree}"), "branch": git("symbolic-ref", "HEAD")}
+
+    yield Lab(
+        "code-git",
+        {"patch": patch, "repo": "."},
+        snapshot,
+        _edit(folder / "app.py", "list(xs)", "list(xs)  # theirs"),
+        _edit(folder / "app.py", "list(xs)  # theirs", "list(xs)"),
+        base_dir=folder,
+    )
+
+
 LABS: dict[str, Callable[[Path], AbstractContextManager[Lab]]] = {
     "app-setting": app_setting_lab,
     "config-file": config_file,
@@ -318,6 +357,7 @@ LABS: dict[str, Callable[[Path], AbstractContextManager[Lab]]] = {
     "workers": workers_lab,
     "sysctl": sysctl_lab,
     "cgroup-limit": cgroup_lab,
+    "code-git": code_lab,
 }
 
 

@@ -37,6 +37,7 @@ Note = Callable[[dict[str, Any]], None]
 class ChangeKind(Protocol):
     """One kind of change. Every function is bounded in time, and safe to call again after a crash at any point.
 
+    ``COSTLY = True`` in a kind says that making the change takes long, so that its undo is rehearsed by the proof and not before it.
     ``params["command"]`` and ``params["rollback_command"]``, where present, are what the audit log shows; ``OPERATION`` is its name there.
     """
 

@@ -100,7 +100,7 @@ def put_back(change: Change, context: ChangeContext, path: Path, make: Make, tak
     if image is None or not image.exists():
         return
     old, live = load(image), content(path)
-    _sweep(path)
+    _sweep(path, {os.geteuid(), old.uid})
     if live == old.data:
         return
     if live == make(old.data):
@@ -116,6 +116,8 @@ def forget(change: Change, context: ChangeContext, name: str = "") -> None:
     image = image_path(change, context, name)
     if image is not None:
         image.unlink(missing_ok=True)
+        for leftover in image.parent.glob(f".{image.name}.*.new"):
+            leftover.unlink(missing_ok=True)
 
 
 def _restore(path: Path, old: Image) -> None:
@@ -143,9 +145,9 @@ def put_back_bytes(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
 
 
-def _sweep(path: Path) -> None:
-    """Removes what a kill in the middle of an atomic write leaves beside the file."""
+def _sweep(path: Path, owners: set[int]) -> None:
+    """Removes what a kill in the middle of an atomic write leaves beside the file: ours, or given to the file's owner already."""
     real = Path(os.path.realpath(path))
     for leftover in real.parent.glob(f".{real.name[:80]}.*.new"):
-        if leftover.stat().st_uid == os.geteuid():
+        if leftover.stat().st_uid in owners:
             leftover.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from perfloop.cli.output import Output
 from perfloop.model.change import Plan
-from perfloop.model.replies import BaselineResult, DoctorResult, LogResult, RollbackResult, StopResult
+from perfloop.model.replies import ApprovalsResult, BaselineResult, DoctorResult, LogResult, RollbackResult, StopResult
 from perfloop.model.result import RunResult
 from perfloop.model.verdict import Verdict
 from perfloop.report.formats import terminal
@@ -75,6 +75,13 @@ def rollback_text(result: RollbackResult) -> str:
     return printable("\n".join(lines + ([f"health: {result.health}"] if result.health else [])))
 
 
+def approvals_text(result: ApprovalsResult) -> str:
+    """What was done, and all approvals."""
+    rows = [("ID", "KIND", "TARGET", "ENVIRONMENT", "BY", "TICKET", "GIVEN")]
+    rows += [(one.id, one.kind, one.target_url, one.environment, one.approved_by, one.ticket, one.given_at) for one in result.approvals]
+    return printable("\n".join(filter(None, (result.done, table(rows) if result.approvals else "No approvals."))))
+
+
 def baseline_text(result: BaselineResult) -> str:
     """What was done, and all baselines."""
     rows = [("NAME", "RUN", "STARTED", "TARGET"), *((item.name, item.run_id, item.started_at, item.target) for item in result.baselines)]
@@ -111,7 +118,12 @@ def log_text(result: LogResult) -> str:
     if result.problems:
         lines += ["", "the log was changed:", *(f"  {problem}" for problem in result.problems)]
     elif result.verified:
-        lines += ["", f"the chain is unbroken; head {result.head}"]
+        lines += ["", "the log is whole: every line, its chain, its seal and its end"]
+    lines += [f"note: {note}" for note in result.notes]
+    if result.verified or result.public_key:
+        lines.append(f"anchor {result.anchor}   (keep it elsewhere: perfloop log --verify --anchor …)")
+    if result.public_key:
+        lines += [f"signature {result.signature}"] * bool(result.signature) + ["", result.public_key.strip()]
     return printable("\n".join(lines))
 
 

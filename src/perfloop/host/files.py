@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from perfloop.errors import StorageError
@@ -31,6 +32,7 @@ def write_atomic(path: str | Path, data: bytes, fsync: bool = True, mode: int | 
             os.fchmod(file.fileno(), bits if mode is None else mode)
             if owner is not None and owner != (os.geteuid(), os.getegid()) and os.geteuid() == 0:
                 os.fchown(file.fileno(), *owner)
+            _copy_attributes(target, file.fileno())
             if fsync:
                 os.fsync(file.fileno())
         Path(temporary).replace(target)
@@ -42,6 +44,16 @@ def write_atomic(path: str | Path, data: bytes, fsync: bool = True, mode: int | 
     finally:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _copy_attributes(source: Path, handle: int) -> None:
+    """Extended attributes (access lists, labels) go along, as far as we may set them."""
+    if not hasattr(os, "listxattr") or not source.exists():
+        return
+    with suppress(OSError):
+        for name in os.listxattr(source):
+            with suppress(OSError):
+                os.setxattr(handle, name, os.getxattr(source, name))
 
 
 def _mode_and_owner(path: Path) -> tuple[int, tuple[int, int] | None]:

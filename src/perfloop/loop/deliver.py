@@ -75,7 +75,7 @@ def finish(session: Session, state: Literal["done", "interrupted", "failed"]) ->
         improvement=gained,
         capacity=fit(points) if points else result.capacity,
         ok=result.ok and not result.commands and all(check.ok is not False for check in checks),
-        audit_head=session.audit.head(),
+        audit_head=session.audit.anchor(),
     )
     session.put(progress=progress(session.result), delivery_notice=delivery_notice(session.result), checklist=checklist(session.result))
     write_reports(session)

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType, ModuleType, TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from perfloop.change.base import ChangeContext
-from perfloop.errors import ChangeRefused, Interrupted, UndoFailed
-from perfloop.loop.recover import announce, undo_change
+from perfloop.errors import ChangeRefused, PerfloopError, UndoFailed
+from perfloop.loop.recover import announce, incident, undo_change
+from perfloop.loop.signals import Masked, TermIsAnException
 from perfloop.loop.watchdog import Watchdog
 from perfloop.model.base import utc_now
 from perfloop.model.change import Change, ChangeState, JournalEntry, Safety
 from perfloop.model.config import Config
-from perfloop.model.verdict import Verdict
+from perfloop.model.target import Environment
+from perfloop.model.verdict import Verdict, VerdictStatus
 from perfloop.store.audit import AuditLog
 from perfloop.store.journal import LEASE_MAX_S, Journal
 from perfloop.store.locks import me
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DECIDABLE = (ChangeState.VERIFIED, ChangeState.MEASURED)
 _RENEW_EVERY_S = 1.0
 
@@ -53,6 +51,7 @@ class GuardedChange:
         self._applied_s = 0.0
         self._renewed_at = 0.0
         self._closed = True
+        self._rehearsed = False
 
     def __enter__(self) -> Self:
         if self.change.kind not in self._guard.kinds or self.change.safety == Safety.SHOW:
@@ -68,7 +67,7 @@ class GuardedChange:
                 )
             self._watchdog = Watchdog(self._journal.root, self._settings())
             stack.callback(self._watchdog.dismiss)
-            stack.enter_context(_TermIsAnException())
+            stack.enter_context(TermIsAnException())
             self._journal.put(self._entry())
             self._journal.set_state(self.change.id, ChangeState.JOURNALLED)
             self._closed = False
@@ -76,11 +75,18 @@ class GuardedChange:
         return self
 
     def apply(self) -> None:
-        """Makes the change and reads it back; ``ChangeRefused`` where it cannot be made (what it left is undone on the way out)."""
+        """Makes the change and reads it back; ``ChangeRefused`` where it cannot be made (what it left is undone on the way out).
+
+        Outside a sandbox it is undone at once and made again: a rehearsal before it is left on. In a sandbox, and where a change is costly to make, the
+        first round of the proof is the rehearsal; none is kept without.
+        """
         self._operation = self._begin(self._kind_operation(), "")
         started = time.monotonic()
         self._turn_on()
         self._applied_s = time.monotonic() - started
+        if self._context.environment != Environment.SANDBOX and not getattr(self._kind, "COSTLY", False):
+            self.toggle_off()
+            self.toggle_on()
 
     def renew(self) -> None:
         """Says that we are alive and still measuring: to be called at least every ``limits.change_lease_s`` seconds; cheap to call more often."""
@@ -91,10 +97,11 @@ class GuardedChange:
 
     def toggle_off(self) -> None:
         """Undoes it for a round, and reads back that it is off: a rehearsal of the undo. ``UndoFailed`` where that fails; the change is stuck then."""
-        with _Masked("switching it off for a round"):
+        with Masked("switching it off for a round"):
             self._undo("a round of the proof without it", "")
             self._journal.set_state(self.change.id, ChangeState.JOURNALLED)
             self._lease()
+        self._rehearsed = True
 
     def toggle_on(self) -> None:
         """Applies it again for a round, and reads it back."""
@@ -111,9 +118,18 @@ class GuardedChange:
         self._verdict = verdict
         self._journal.set_state(self.change.id, ChangeState.MEASURED, expect=_DECIDABLE)
         self._lease()
+        if verdict.status == VerdictStatus.REGRESSED and self._context.environment == Environment.PRODUCTION:
+            self._incident("regression", f"it made {verdict.metric} worse: {self.change.title}", {"verdict": verdict.reason})
+
+    def not_back(self, why: str) -> None:
+        """Tells incident management that the old state is back, and the old performance is not."""
+        self._incident("not-back", f"undone, but the service is not as it was: {self.change.title}", {"why": why})
 
     def keep(self) -> None:
-        """Decides that it stays; ``ChangeRefused`` where the watchdog has undone it meanwhile."""
+        """Decides that it stays; ``ChangeRefused`` where the watchdog has undone it meanwhile. An undo that was never tried is tried first."""
+        if not self._rehearsed:
+            self.toggle_off()
+            self.toggle_on()
         self._journal.set_state(self.change.id, ChangeState.KEPT, expect=_DECIDABLE)
         self._closed = True
         self._end(self._operation, "success", impact=_impact(self._verdict), note=f"applied in {self._applied_s:.1f} s, then measured")
@@ -123,7 +139,7 @@ class GuardedChange:
         """Undoes it, verified, and ends the transaction; signals wait until it is done. ``UndoFailed`` names the commands to run by hand."""
         if self._closed:
             return
-        with _Masked("undoing it"):
+        with Masked("undoing it"):
             self._finish(reason)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -169,6 +185,14 @@ class GuardedChange:
             )
         self._journal.set_state(self.change.id, ChangeState.VERIFIED, expect=(ChangeState.APPLIED,))
         self._lease()
+
+    def _incident(self, kind: str, summary: str, details: dict[str, Any]) -> None:
+        entry = self._journal.get(self.change.id)
+        if entry is not None:
+            with suppress(PerfloopError):
+                incident(
+                    kind, summary, entry, self._journal.root, self._guard.config.incidents, {**details, "change_id": self.change.id, "target": entry.target_url}
+                )
 
     def _lease(self) -> None:
         """Long enough for two rounds, which is what lies between two calls at most."""
@@ -232,56 +256,3 @@ def _impact(verdict: Verdict | None) -> dict[str, Any] | None:
         "ratio_high": verdict.ratio.high,
         "pairs": verdict.pairs,
     }
-
-
-class _Handlers:
-    """Sets signal handlers for a block, in the main thread (elsewhere signals do not arrive), and puts the old ones back."""
-
-    def __init__(self) -> None:
-        self._before: dict[signal.Signals, Any] = {}
-
-    def _set(self, number: signal.Signals, handler: Any) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._before[number] = signal.signal(number, handler)
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._before = {}
-
-
-class _TermIsAnException(_Handlers):
-    """While a change is open, SIGTERM and SIGHUP unwind the stack like Ctrl-C does, unless somebody already handles them."""
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) == signal.SIG_DFL:
-                self._set(number, self._raise)
-
-    def __exit__(self, *_: object) -> None:
-        self._restore()
-
-    @staticmethod
-    def _raise(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(f"stopped by {signal.Signals(number).name}", fix="run it again; what was open is undone")
-
-
-class _Masked(_Handlers):
-    """Signals wait until the block is over: half an undo is worse than a late exit. One that came then counts as Ctrl-C."""
-
-    def __init__(self, doing: str) -> None:
-        super().__init__()
-        self._doing, self._came = doing, 0
-
-    def __enter__(self) -> None:
-        for number in _SIGNALS:
-            self._set(number, self._wait)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._restore()
-        if self._came and kind is None:
-            raise KeyboardInterrupt
-
-    def _wait(self, number: int, _frame: FrameType | None) -> None:
-        self._came += 1
-        sys.stderr.write(f"\nperfloop: {self._doing}; this is finished first (please wait)\n")

@@ -22,6 +22,7 @@ from perfloop.model.event import Event, Told
 from perfloop.model.requests import CheckRequest, ImproveRequest, LoadRequest
 from perfloop.model.result import RunResult
 from perfloop.model.target import Environment, Target
+from perfloop.store.approvals import Approvals
 from perfloop.store.audit import AuditLog
 from perfloop.store.forward import Forwarder
 from perfloop.store.journal import Journal
@@ -39,7 +40,7 @@ def open_session(request: CheckRequest, kind: Literal["improve", "check", "load"
         raise UsageError("no URL to measure", fix="perfloop check http://127.0.0.1:8000, or target.url in perfloop.toml (perfloop init URL writes one)")
     check_allowed(config.target.url, config.target.allow_hosts)
     environment = config.target.environment or Environment.STAGING
-    rules = policy(config, environment)
+    rules = policy(config, environment, Approvals().kinds(config.target.url, environment.value))
     store = RunStore(loaded.base_dir if loaded.path else here)
     store.check_writable(DISK_FREE_MIN_BYTES)
     journal, audit = Journal(), AuditLog(user=config.user, environment=environment.value, change_ticket=config.changes.ticket or None)
@@ -101,8 +102,9 @@ def run(session: Session, work: Generator[Event, None, RunResult], output_dir: s
             session.note(line)
         for line in warn_others(session.journal, session.config.target.url):
             yield Told(level="warning", text=line)
-        if session.config.incidents.webhook:
-            Forwarder(session.journal.root).flush(session.config.incidents, lambda reference: resolve(reference, session.base_dir))
+        waits = Forwarder(session.journal.root).flush(session.config.incidents, lambda reference: resolve(reference, session.base_dir))[1]
+        if waits:
+            session.note(f"events for incident management wait on disk: {waits}")
         result = yield from work
     except PerfloopError as error:
         commands = error.commands if isinstance(error, UndoFailed) else ()

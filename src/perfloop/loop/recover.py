@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -99,6 +98,7 @@ def settle(change_id: str, *, journal: Journal, audit: AuditLog, reason: str) ->
     )
     after = journal.set_state(change_id, ChangeState.UNDONE, error=f"settled by hand: {reason}", expect=(ChangeState.STUCK,))
     audit.end(operation, "success", note=reason)
+    end_incident(entry, journal.root, f"settled by hand: {entry.change.title}: {reason}")
     return after
 
 
@@ -134,9 +134,10 @@ def undo_change(
             raise UndoFailed(
                 f"could not undo: {entry.change.title}",
                 why=why,
-                hint=f"once it is put right by hand, perfloop rollback {change_id} closes it",
+                hint=f"once it is put right by hand: perfloop rollback {change_id} (where the old value is back), or perfloop rollback {change_id} --settled (where another one is right)",
                 commands=entry.change.undo_commands,
             )
+        end_incident(entry, journal.root, f"undone: {entry.change.title}")
         if record.lost:
             raise StorageError(
                 f"undone, but not recorded: {entry.change.title}", why=record.lost, fix="free some space under the state directory, then run perfloop rollback"
@@ -209,7 +210,26 @@ def _context_of(entry: JournalEntry, journal: Journal) -> ChangeContext:
 def announce(error: UndoFailed, entry: JournalEntry, root: Path, incidents: IncidentsConfig | None) -> None:
     """Spools the event of a failed undo, and delivers it where a receiver is configured; a full disk must not hide the error itself."""
     with suppress(PerfloopError):
+        details: dict[str, object] = {"change_id": entry.change.id, "target": entry.target_url, "why": error.why, "commands": list(error.commands)}
+        incident("undo-failed", error.what, entry, root, incidents, details)
+
+
+def incident(kind: str, summary: str, entry: JournalEntry, root: Path, incidents: IncidentsConfig | None, details: dict[str, object]) -> None:
+    """Begins an incident about a change; its undo ends it under the same key. The event anchors the audit log."""
+    forwarder = Forwarder(root)
+    anchored = details | {"environment": entry.environment, "run_id": entry.run_id, "audit_anchor": AuditLog(root).anchor()}
+    forwarder.enqueue(kind, summary, dedup_key=dedup_key(entry.change.id), details=anchored)
+    forwarder.flush(incidents or IncidentsConfig(), resolve, tries=3)
+
+
+def end_incident(entry: JournalEntry, root: Path, summary: str, incidents: IncidentsConfig | None = None) -> None:
+    """Ends what :func:`incident` began, if anything; a disk or receiver that does not take it is no reason to fail."""
+    with suppress(PerfloopError):
         forwarder = Forwarder(root)
-        details = {"change_id": entry.change.id, "target": entry.target_url, "why": error.why, "commands": list(error.commands), "at_unix_s": time.time()}
-        forwarder.enqueue("undo-failed", error.what, dedup_key=f"perfloop-{entry.change.id}", details=details)
-        forwarder.flush(incidents or IncidentsConfig(), resolve)
+        if forwarder.resolve(dedup_key(entry.change.id), summary, {"change_id": entry.change.id, "target": entry.target_url}):
+            forwarder.flush(incidents or IncidentsConfig(), resolve)
+
+
+def dedup_key(change_id: str) -> str:
+    """One key for a change, its regression, its failed undo and its end."""
+    return f"perfloop-{change_id}"

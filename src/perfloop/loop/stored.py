@@ -17,11 +17,13 @@ from perfloop.model.replies import BaselineItem, BaselineResult, LogResult, RunR
 from perfloop.model.requests import BaselineRequest, CompareRequest, DiagnoseRequest, LogRequest, PlanRequest, ReportRequest, RunsRequest
 from perfloop.model.result import RunResult
 from perfloop.model.verdict import Verdict
+from perfloop.store import keys
 from perfloop.store.audit import AuditLog
 from perfloop.store.catalogs import CatalogStore
 from perfloop.store.runs import RunStore
 from perfloop.validate.compare import compare_summaries
 
+ANCHORS_MAX = 200
 #: other names by which a format may be asked for
 FORMAT_NAMES = {"md": "markdown", "txt": "terminal"}
 
@@ -161,8 +163,38 @@ def runs(request: RunsRequest, cwd: Path | None) -> RunsResult:
 
 
 def log(request: LogRequest, cwd: Path | None) -> LogResult:
-    """The newest entries of the machine's audit log, and what is wrong with its chain."""
-    del cwd  # the log belongs to the machine, not to a folder
+    """The newest entries of the machine's audit log, and what is wrong with it; anchors come from the runs that are stored here."""
     audit = AuditLog()
-    problems = audit.verify() if request.verify else ()
-    return LogResult(ok=not problems, entries=audit.entries(request.limit), verified=request.verify, problems=problems, head=audit.head())
+    if request.make_key:
+        return LogResult(public_key=keys.make_signing_key(audit.folder.parent), anchor=audit.anchor(), head=audit.head())
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    if request.verify:
+        anchors = [*([request.anchor] if request.anchor else []), *_anchors(request.config, cwd)]
+        mine = audit.anchor().partition(":")[0]
+        others = [anchor for anchor in anchors if anchor.partition(":")[0] != mine]
+        problems = audit.verify(anchors)
+        notes = (f"{len(anchors) - len(others)} anchors were looked at",)
+        if others:
+            notes += (f"{len(others)} anchors name another log (key {others[0].partition(':')[0]}): this one cannot answer for it",)
+        if request.anchor in others:
+            problems += ("the anchor that was given is not of this log: it was replaced, or belongs to another machine or user",)
+    signed = audit.signed()
+    return LogResult(
+        ok=not problems,
+        entries=audit.entries(request.limit),
+        verified=request.verify,
+        problems=problems,
+        notes=notes,
+        head=audit.head(),
+        anchor=audit.anchor(),
+        signature=signed.get("signature", ""),
+        public_key=signed.get("public_key", ""),
+    )
+
+
+def _anchors(config: str, cwd: Path | None) -> list[str]:
+    """What the stored runs of this folder remember of the log's head."""
+    _, store = opened(config, cwd)
+    stored = [row.run_id for row in store.list_runs(ANCHORS_MAX) if (store.root / "runs" / row.run_id / "run.json").exists()]
+    return [anchor for run_id in stored if (anchor := store.load_result(run_id).audit_head).count(":") == 2]

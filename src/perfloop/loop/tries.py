@@ -11,6 +11,7 @@ from perfloop.errors import ChangeRefused, PerfloopError, UndoFailed
 from perfloop.host.http import fetch
 from perfloop.host.secrets import resolve
 from perfloop.loop import plugins
+from perfloop.loop.band import back_in_band
 from perfloop.loop.guard import Guard, GuardedChange
 from perfloop.loop.prepare import Session
 from perfloop.loop.propose import candidates, changes_for
@@ -116,6 +117,11 @@ def attempt(session: Session, change: Change) -> Generator[Event, None, bool]:
         return False
     _settled(session)
     health = _health(session)
+    not_back = yield from back_in_band(session.meter, session.baseline, session.result.rate_per_s)
+    if not_back:
+        health = f"{health}, but not as before: {not_back}"
+        open_change.not_back(not_back)
+        session.note(f"after the undo of {change.title}: {not_back}")
     session.put(tried=(*session.result.tried, Tried(change=change, decision=Decision.UNDONE, verdict=verdict, reason=reason, health_after_undo=health)))
     yield Told(level="info", text=f"undone: {change.title}: {reason}; the service is {health}")
     return False

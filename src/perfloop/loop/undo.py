@@ -6,11 +6,14 @@ from pathlib import Path
 
 from perfloop.context.config import load_config
 from perfloop.errors import UndoFailed, UsageError
-from perfloop.loop.recover import roll_back
+from perfloop.host.secrets import resolve
+from perfloop.loop.recover import roll_back, settle
 from perfloop.model.change import ChangeState, JournalEntry
+from perfloop.model.config import Config
 from perfloop.model.replies import RollbackItem, RollbackResult
 from perfloop.model.requests import RollbackRequest
 from perfloop.store.audit import AuditLog
+from perfloop.store.forward import Forwarder
 from perfloop.store.journal import Journal
 
 
@@ -20,7 +23,10 @@ def rollback(request: RollbackRequest, cwd: Path | None) -> RollbackResult:
     chosen = _chosen(request, journal, cwd)
     if request.show:
         return RollbackResult(shown_only=True, items=tuple(_item(entry) for entry in chosen))
-    config = load_config(request.config or None, cwd or Path.cwd()).config
+    loaded = load_config(request.config or None, cwd or Path.cwd())
+    config = loaded.config
+    if request.settled:
+        return _settled(request, journal, config)
     items: list[RollbackItem] = []
     failed: list[UndoFailed] = []
     for entry in chosen:  # newest first: later changes stand on earlier ones
@@ -31,6 +37,7 @@ def rollback(request: RollbackRequest, cwd: Path | None) -> RollbackResult:
         except UndoFailed as error:
             failed.append(error)
             items.append(_item(entry, verified=False, error=error.what))
+    Forwarder(journal.root).flush(config.incidents, lambda reference: resolve(reference, loaded.base_dir))
     if failed:
         raise UndoFailed(
             "; ".join(error.what for error in failed),
@@ -38,6 +45,18 @@ def rollback(request: RollbackRequest, cwd: Path | None) -> RollbackResult:
             commands=tuple(command for error in failed for command in error.commands),
         )
     return RollbackResult(items=tuple(items))
+
+
+def _settled(request: RollbackRequest, journal: Journal, config: Config) -> RollbackResult:
+    """Closes one stuck change that a person has put right; nothing is touched."""
+    if not request.change:
+        raise UsageError(
+            "--settled needs the id of one change", fix="perfloop rollback CHANGE --settled --reason TEXT; perfloop rollback --all --show lists them"
+        )
+    entry = journal.get(request.change)
+    audit = AuditLog(user=config.user, environment=entry.environment if entry else "sandbox", change_ticket=config.changes.ticket or None)
+    after = settle(request.change, journal=journal, audit=audit, reason=request.reason or "put right by hand")
+    return RollbackResult(items=(_item(after),))
 
 
 def _chosen(request: RollbackRequest, journal: Journal, cwd: Path | None) -> list[JournalEntry]:

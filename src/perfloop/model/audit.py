@@ -32,3 +32,4 @@ class AuditEvent(Word):
     sequence: int = 0
     previous_hash: str = ""
     hash: str = ""
+    mac: str = ""  # of the hash, by the key of this machine's log

@@ -74,6 +74,18 @@ class ChangeState(StrEnum):
         return self not in (ChangeState.PLANNED, ChangeState.KEPT, ChangeState.UNDONE)
 
 
+class Approval(Word):
+    """A kind of change that somebody approved for a target in an environment, until it is revoked."""
+
+    id: str
+    target_url: str
+    kind: str
+    environment: str
+    approved_by: str
+    ticket: str = ""
+    given_at: str = ""
+
+
 class JournalEntry(Word):
     """A change in the machine-wide journal. ``owner_pid`` and ``owner_started_s`` name the process that holds it; ``backend`` notes what of ours may still run elsewhere (``postgresql pid 4711``)."""
 

@@ -216,8 +216,13 @@ class RuleConfig(Word):
 class IncidentsConfig(Word):
     """Where critical regressions and failed undos go; kept on disk until delivered."""
 
-    webhook: str = ""
-    webhook_secret: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE)
+    webhook: str = Field(default="", pattern=r"^$|^https?://", description="Gets each event as JSON.")
+    webhook_secret: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE, description="Signs it: X-Perfloop-Signature is the HMAC-SHA-256 of the body.")
+    alertmanager: str = Field(default="", pattern=r"^$|^https?://", description="Base URL of an Alertmanager (API v2).")
+    pagerduty_key: str = Field(
+        default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the routing key of a PagerDuty integration (Events API v2)."
+    )
+    pagerduty_url: str = Field(default="https://events.pagerduty.com/v2/enqueue", pattern=r"^https?://")
 
 
 class BudgetConfig(Word):

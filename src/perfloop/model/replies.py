@@ -6,6 +6,7 @@ from typing import Literal
 
 from perfloop.model.audit import AuditEvent
 from perfloop.model.base import SCHEMA_VERSION, Word
+from perfloop.model.change import Approval
 from perfloop.model.target import Target
 from perfloop.model.verdict import Decision, Verdict
 
@@ -115,7 +116,20 @@ class LogResult(Word):
     entries: tuple[AuditEvent, ...] = ()
     verified: bool = False
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     head: str = ""
+    anchor: str = ""
+    signature: str = ""  # of the anchor, base64, where a signing key was made
+    public_key: str = ""
+
+
+class ApprovalsResult(Word):
+    """All approvals after the request, and what was done."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ok: bool = True
+    done: str = ""
+    approvals: tuple[Approval, ...] = ()
 
 
 class InitResult(Word):

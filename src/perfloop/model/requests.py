@@ -248,6 +248,18 @@ class RollbackRequest(Request):
     change: Annotated[str, Door(argument=True)] = Field(default="", description="Id of the change; empty: what is open for this target.")
     all: bool = Field(default=False, description="Every change in the journal that is not undone, kept ones included.")
     show: bool = Field(default=False, description="Print the commands that would undo it, and do nothing.")
+    settled: bool = Field(default=False, description="A stuck change was put right by hand: close it, touch nothing. Audited.")
+    reason: str = Field(default="", description="With --settled: what was done, for the audit log.", max_length=1_000)
+
+
+class ApprovalsRequest(Request):
+    """List, give or revoke approvals that are remembered."""
+
+    kind: Annotated[str, Door(argument=True)] = Field(default="", description="Kind of change to approve; empty: list.", max_length=100)
+    url: Annotated[str, AfterValidator(check_url)] = Field(default="", description="The target; empty: the configured one.", max_length=2_000)
+    environment: Environment | None = Field(default=None, description="Where it holds; empty: the configured one.")
+    by: str = Field(default="", description="Who approves; empty: changes.approved_by.", max_length=200)
+    revoke: str = Field(default="", description="Id of an approval to revoke.", max_length=100)
 
 
 class StopRequest(Request):
@@ -335,7 +347,9 @@ class LogRequest(Request):
     """Read or verify the audit log."""
 
     limit: int = Field(default=20, ge=1, le=10_000, description="How many entries, newest last.")
-    verify: bool = Field(default=False, description="Check the hash chain of all entries.")
+    verify: bool = Field(default=False, description="Check every entry, the chain, and the anchors in the runs stored here.")
+    anchor: str = Field(default="", description="With --verify: an anchor (KEY:LINES:HASH) that was kept elsewhere.", max_length=200)
+    make_key: bool = Field(default=False, description="Make an Ed25519 key that signs the log's head from now on, and print its public key.")
 
 
 class ExplainRequest(Request):

@@ -27,7 +27,8 @@ def read(path: Path) -> list[Document]:
         raise UsageError(
             f"{path} holds no documents", why=str(error), fix="mongosh --eval 'EJSON.stringify(db.system.profile.find().toArray())' > FILE"
         ) from None
-    return [item for item in found if isinstance(item, dict)][:DOCUMENTS_MAX]
+    documents: list[Document] = [item for item in found if isinstance(item, dict)]
+    return documents[:DOCUMENTS_MAX]
 
 
 def observed(documents: Iterable[Document], source: str) -> MongoObservation:

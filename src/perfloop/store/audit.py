@@ -1,28 +1,30 @@
-"""The audit log: one JSON line before and one after each operation, chained by hashes, in daily segments.
+"""The audit log: one JSON line before and one after each operation, chained by hashes and sealed by a key, in daily segments.
 
 Segments are ``audit-YYYYMMDD-NNN.jsonl``. ``head.json`` (0600) holds how many lines there are and the hash of the last one, so that a cut
-end is found too; ``open/`` holds the operations that have not ended, with their owner, so that a killed one gets its end line later.
+end is found too; each line and the head carry a MAC by the key beside the folder (or elsewhere: ``PERFLOOP_AUDIT_KEY``), so that nobody without it can write the chain anew; ``open/`` holds the operations that have not ended, with their owner, so that a killed one gets its end line later.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import time
 import uuid
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from perfloop.errors import StorageError
-from perfloop.host.files import read_limited, storage_error, write_atomic
+from perfloop.host.clocks import boot_s
+from perfloop.host.files import read_limited, storage_error
 from perfloop.host.secrets import redact
 from perfloop.model.audit import AuditEvent
 from perfloop.model.base import utc_now
-from perfloop.store import locks, segments
-from perfloop.store.chain import line_hash
+from perfloop.store import keys, locks, segments
+from perfloop.store.chain import key_id, keyed, line_hash
 from perfloop.store.paths import private_dir, state_dir
 
 Outcome = Literal["success", "failure", "rolled_back"]
@@ -36,6 +38,7 @@ class AuditLog:
     ) -> None:
         self.folder = private_dir(state_dir(root) / "audit")
         self._open = private_dir(self.folder / "open")
+        self._key_file = keys.key_file(self.folder.parent)
         self._user, self._environment, self._change_ticket = user, environment, change_ticket
 
     def begin(
@@ -68,8 +71,8 @@ class AuditLog:
         )
         event = AuditEvent.model_validate(_redacted(event.model_dump(mode="json")))
         pid, started_s = locks.me()
-        record = {"pid": pid, "started_s": started_s, "began_unix_s": time.time(), "subject": subject, "event": event.model_dump(mode="json")}
-        write_atomic(self._open / f"{operation_id}.json", json.dumps(record).encode())
+        record = {"pid": pid, "started_s": started_s, "began_boot_s": boot_s(), "subject": subject, "event": event.model_dump(mode="json")}
+        _write_new(self._open / f"{operation_id}.json", json.dumps(record).encode())
         self._append(event)
         return operation_id
 
@@ -91,7 +94,7 @@ class AuditLog:
         fields = record["event"] | {
             "timestamp": utc_now(),
             "outcome": outcome,
-            "duration_seconds": round(max(0.0, time.time() - record["began_unix_s"]), 3),
+            "duration_seconds": round(max(0.0, boot_s() - record["began_boot_s"]), 3),
             "error_detail": error_detail,
             "performance_impact": performance_impact,
             "load_test_results": load_test_results,
@@ -106,8 +109,15 @@ class AuditLog:
         """Ends the operations whose process is gone: ``rolled_back`` where their subject was undone, else ``failure``; returns their ids."""
         closed = []
         with locks.held(self.folder / "abandoned.lock", what="the audit log"):
+            self._sweep()
             for path in sorted(self._open.glob("op-*.json")):
-                record = _load(path)
+                try:
+                    record = _load(path)
+                except StorageError:
+                    if self._began(path.stem):
+                        raise
+                    path.unlink(missing_ok=True)  # half a record: its process died before the operation began
+                    continue
                 if locks.alive(record["pid"], record["started_s"]):
                     continue
                 if self._ended(path.stem):
@@ -125,40 +135,76 @@ class AuditLog:
         """The newest ``limit`` lines, oldest of them first; lines that cannot be read are left out (``verify`` names them)."""
         return tuple(AuditEvent.model_validate(record) for record in segments.newest(self.folder, limit))
 
-    def verify(self) -> tuple[str, ...]:
-        """What is wrong with the log (edited, removed, moved or cut lines, operations without an end), one sentence each; empty when it is whole."""
+    def verify(self, anchors: Sequence[str] = ()) -> tuple[str, ...]:
+        """What is wrong with the log (edited, removed, moved, cut or rewritten lines, operations without an end), one sentence each; empty when it is whole.
+
+        ``anchors`` are what :meth:`anchor` told at other times and was kept elsewhere; those of another log (another key) are not looked at.
+        """
         with self._locked():
-            problems = segments.problems(self.folder)
-        abandoned = [path.stem for path in self._open.glob("op-*.json") if not locks.alive(_load(path)["pid"], _load(path)["started_s"])]
+            key = self._key()
+            named = dict(keys.parsed(anchor)[1:] for anchor in anchors if keys.parsed(anchor)[0] == key_id(key))
+            problems = segments.problems(self.folder, key, named)
+        abandoned = [path.stem for path in self._open.glob("op-*.json") if not _living(path)]
         return problems + tuple(
             f"operation {name} has no end line: its process is gone (the next command that changes something writes it)" for name in abandoned
         )
 
     def head(self) -> str:
-        """The hash of the last line: an anchor to keep elsewhere, since a log cannot witness its own complete replacement."""
+        """The hash of the last line."""
         return segments.read_head(self.folder).hash
+
+    def anchor(self) -> str:
+        """``key:lines:hash``, to be kept elsewhere: no log can witness that it was set back to an earlier state, or replaced with its key."""
+        with self._locked():
+            key = self._key()
+            head = segments.read_head(self.folder)
+        return f"{key_id(key)}:{head.count}:{head.hash}"
+
+    def signed(self) -> dict[str, str]:
+        """The anchor with a signature that anybody can check who has the public key; empty where no signing key was made (``perfloop log --make-key``)."""
+        return keys.signed(self.folder.parent, self.anchor())
 
     def prune(self, keep_days: int = 90) -> int:
         """Deletes whole segments older than ``keep_days`` (at least 90) and remembers where the chain goes on; returns how many."""
         with self._locked():
-            return segments.prune(self.folder, max(keep_days, 90))
+            return segments.prune(self.folder, max(keep_days, 90), self._key())
 
     def _locked(self) -> AbstractContextManager[None]:
         return locks.held(self.folder / "log.lock", timeout_s=30.0, what="the audit log")
 
     def _append(self, event: AuditEvent) -> AuditEvent:
         with self._locked():
-            head = segments.recovered_head(self.folder)
-            fields = event.model_dump(mode="json") | {"sequence": head.count + 1, "previous_hash": head.hash, "hash": ""}
+            key = self._key()
+            if not (self.folder / "head.json").exists() and not segments.files(self.folder):
+                segments.write_head(self.folder, segments.Head(), key)  # so that from the first line on its absence is damage
+            head = segments.recovered_head(self.folder, key)
+            fields = event.model_dump(mode="json") | {"sequence": head.count + 1, "previous_hash": head.hash, "hash": "", "mac": ""}
             fields["hash"] = line_hash(fields)
+            fields["mac"] = keyed(key, fields["hash"])
             line = json.dumps(fields, ensure_ascii=False, allow_nan=False).encode() + b"\n"
             path = segments.current(self.folder, head, datetime.now(UTC))
             try:
                 size = _append_line(path, line)
             except OSError as error:
                 raise storage_error(error, path, "write") from None
-            segments.write_head(self.folder, head.advanced(fields["hash"], path.name, size))
+            segments.write_head(self.folder, head.advanced(fields["hash"], path.name, size), key)
         return AuditEvent.model_validate(fields)
+
+    def _key(self) -> bytes:
+        """The key; where it is made now, a log of a perfloop that had none is sealed from its next line on."""
+        known = self._key_file.exists()
+        key = keys.mac_key(self._key_file)
+        if not known and (self.folder / "head.json").exists():
+            head = segments.read_head(self.folder)
+            if not head.mac:
+                segments.write_head(self.folder, replace(head, sealed_from=head.count + 1), key)
+        return key
+
+    def _sweep(self) -> None:
+        """What a kill in the middle of replacing the head record left."""
+        with self._locked():
+            for leftover in self.folder.glob(".head.json.*.new"):
+                leftover.unlink(missing_ok=True)
 
     def _ended(self, operation_id: str) -> bool:
         return any(record.get("operation_id") == operation_id and record.get("outcome") != "in_progress" for record in segments.newest(self.folder, 10_000))
@@ -167,13 +213,38 @@ class AuditLog:
         return any(record.get("operation_id") == operation_id for record in segments.newest(self.folder, 10_000))
 
 
+def _write_new(path: Path, data: bytes) -> None:
+    """A new file, on the disk when this returns; one that is cut off by a kill is recognised as such."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            if os.write(descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            os.fsync(descriptor)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise storage_error(error, path, "write") from None
+
+
+def _living(path: Path) -> bool:
+    try:
+        record = _load(path)
+    except StorageError:
+        return False
+    return locks.alive(record["pid"], record["started_s"])
+
+
 def _append_line(path: Path, line: bytes) -> int:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         before = os.fstat(descriptor).st_size
         try:
             if os.write(descriptor, line) != len(line):
-                raise OSError(28, "No space left on device")
+                raise OSError(errno.ENOSPC, "No space left on device")
             os.fsync(descriptor)
         except OSError:
             os.ftruncate(descriptor, before)  # half a line would look like tampering
@@ -186,7 +257,7 @@ def _append_line(path: Path, line: bytes) -> int:
 def _load(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(read_limited(path, 2**20))
-        assert {"pid", "started_s", "began_unix_s", "subject", "event"} <= record.keys()
+        assert {"pid", "started_s", "began_boot_s", "subject", "event"} <= record.keys()
     except (ValueError, AssertionError, AttributeError) as error:
         raise StorageError(
             f"the record of an open operation is damaged: {path}", why=str(error) or "fields are missing", fix=f"look at it, then delete it: rm {path}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from perfloop.errors import StorageError
 from perfloop.host.files import read_limited, write_atomic
-from perfloop.store.chain import GENESIS, check_line
+from perfloop.store.chain import GENESIS, check_line, keyed
 
 SEGMENT_MAX_BYTES = 8 * 2**20
 _LINE_MAX_BYTES = 2**20
@@ -29,6 +29,12 @@ class Head:
     first_previous_hash: str = GENESIS
     pruned: tuple[str, ...] = ()
     broken: str = ""  # damage that an append met; stays, so that going on never hides it
+    sealed_from: int = 1  # lines before it were written by a perfloop that had no key yet
+    mac: str = ""
+
+    def seal(self, key: bytes) -> str:
+        """What only the key's holder can put into ``mac``."""
+        return keyed(key, json.dumps(asdict(replace(self, mac="")), sort_keys=True))
 
     def advanced(self, line_hash: str, segment: str, size_bytes: int) -> Head:
         """The head after one more line."""
@@ -54,9 +60,9 @@ def read_head(folder: Path) -> Head:
         ) from None
 
 
-def write_head(folder: Path, head: Head) -> None:
-    """Replaces the head record, durably."""
-    write_atomic(folder / "head.json", json.dumps(asdict(head)).encode(), mode=0o600)
+def write_head(folder: Path, head: Head, key: bytes) -> None:
+    """Replaces the head record. It may lag behind after a power cut: the lines, which never do, are adopted then, each by its own key check."""
+    write_atomic(folder / "head.json", json.dumps(asdict(replace(head, mac=head.seal(key)))).encode(), fsync=False, mode=0o600)
 
 
 def current(folder: Path, head: Head, now: datetime) -> Path:
@@ -71,9 +77,11 @@ def current(folder: Path, head: Head, now: datetime) -> Path:
     return folder / f"audit-{day}-{number:03d}.jsonl"
 
 
-def recovered_head(folder: Path) -> Head:
+def recovered_head(folder: Path, key: bytes) -> Head:
     """The head to append after. A crash between a line and its head record leaves whole lines ahead (adopted) or half a line (cut off); anything else is remembered as damage."""
     head = read_head(folder)
+    if head.count and head.mac != head.seal(key):
+        head = replace(head, broken=head.broken or "the head record was written without the log's key")
     if head.broken and not head.segment:  # no head record at all: go on after the last readable line
         last = newest(folder, 1)
         if last:
@@ -87,11 +95,11 @@ def recovered_head(folder: Path) -> Head:
         if size < known:
             return replace(head, broken=head.broken or f"{path.name} was cut before line {head.count + 1}", size_bytes=size)
         if size > known:
-            head = _adopt(path, known, head)
+            head = _adopt(path, known, head, key)
     return head
 
 
-def _adopt(path: Path, known_bytes: int, head: Head) -> Head:
+def _adopt(path: Path, known_bytes: int, head: Head, key: bytes) -> Head:
     with path.open("rb+") as file:
         file.seek(known_bytes)
         position = known_bytes
@@ -99,7 +107,7 @@ def _adopt(path: Path, known_bytes: int, head: Head) -> Head:
             if not line.endswith(b"\n"):
                 file.truncate(position)  # a crash in the middle of an append: this line was never acknowledged
                 break
-            record, problem = check_line(line.decode("utf-8", "replace"), head.count + 1, head.hash)
+            record, problem = check_line(line.decode("utf-8", "replace"), head.count + 1, head.hash, key)
             if record is None or problem:
                 return replace(head, broken=head.broken or f"line {head.count + 1} in {path.name} {problem}", size_bytes=path.stat().st_size, segment=path.name)
             position += len(line)
@@ -131,28 +139,45 @@ def newest(folder: Path, limit: int) -> list[dict[str, Any]]:
     return found
 
 
-def problems(folder: Path) -> tuple[str, ...]:
-    """Everything that does not fit: each line against its hash and the one before, then the end against the head record."""
+def problems(folder: Path, key: bytes, anchors: Mapping[int, str] | None = None) -> tuple[str, ...]:
+    """Everything that does not fit: each line against its hash, the key and the one before, then the end against the head record.
+
+    ``anchors`` are hashes that were kept elsewhere (in reports, in forwarded events), by the number of their line.
+    """
     head = read_head(folder)
     found = [head.broken] if head.broken else []
-    sequence, previous = head.first_sequence, head.first_previous_hash
+    if head.count and head.mac != head.seal(key):
+        found.append("the head record was written without the log's key")
+    sequence, previous, left = head.first_sequence, head.first_previous_hash, dict(anchors or {})
+    open_operations: dict[str, int] = {}
     for path in files(folder):
         for number, line in enumerate(_lines(path), start=1):
             if not line.endswith("\n") and sequence > head.count:
                 continue  # half a line after the acknowledged end: a crash, not tampering
-            record, problem = check_line(line, sequence, previous)
+            record, problem = check_line(line, sequence, previous, key if sequence >= head.sealed_from else None)
             if problem:
                 found.append(f"{path.name} line {number} {problem}")
             sequence = int(record.get("sequence", sequence)) + 1 if record and isinstance(record.get("sequence"), int) else sequence + 1
             previous = str(record.get("hash", "")) if record else ""
+            if record:
+                _count(open_operations, record)
             if sequence - 1 == head.count and previous != head.hash:
                 found.append(f"{path.name} line {number} is not the line that the head record names")
+            if left.pop(sequence - 1, previous) != previous:
+                found.append(f"{path.name} line {number} is not the one that was anchored elsewhere: everything from there on was written anew")
     if sequence - 1 < head.count:
         found.append(f"the end is missing: the head record knows {head.count} lines, the last one here is {sequence - 1}")
+    found += [f"line {number} is gone, and was anchored elsewhere" for number in sorted(left) if number >= sequence]
+    found += [f"operation {name} has an end line and no begin line" for name, count in open_operations.items() if count < 0 and head.first_sequence == 1]
     return tuple(found)
 
 
-def prune(folder: Path, keep_days: int) -> int:
+def _count(operations: dict[str, int], record: dict[str, Any]) -> None:
+    name = str(record.get("operation_id", ""))
+    operations[name] = operations.get(name, 0) + (1 if record.get("outcome") == "in_progress" else -1)
+
+
+def prune(folder: Path, keep_days: int, key: bytes) -> int:
     """Deletes segments whose day is more than ``keep_days`` ago, never the newest, and notes in the head record where the chain goes on."""
     cutoff = f"{datetime.now(UTC) - timedelta(days=keep_days):%Y%m%d}"
     head = read_head(folder)
@@ -164,6 +189,6 @@ def prune(folder: Path, keep_days: int) -> int:
         head = replace(
             head, first_sequence=int(last["sequence"]) + 1, first_previous_hash=str(last["hash"]), pruned=(*head.pruned[-99:], f"{path.name} {last['hash']}")
         )
-        write_head(folder, head)  # first, so that a crash here leaves a file too many and never a hole
+        write_head(folder, head, key)  # first, so that a crash here leaves a file too many and never a hole
         path.unlink()
     return len(old)

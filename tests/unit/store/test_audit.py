@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from perfloop.store import segments
+from perfloop.errors import UsageError
+from perfloop.store import keys, segments
 from perfloop.store.audit import AuditLog
+from perfloop.store.chain import line_hash
 
 CONTRACT = [
     "timestamp", "user", "change_ticket", "environment", "operation", "command", "outcome", "resources_affected", "rollback_available",
@@ -163,3 +166,91 @@ def test_old_segments_go_whole_and_the_chain_still_holds(tmp_path: Path, monkeyp
 
 def test_entries_are_the_newest(tmp_path: Path) -> None:
     assert [event.command for event in filled(tmp_path, 3).entries(2)] == ["CREATE INDEX i2;", "CREATE INDEX i2;"]
+
+
+def rewritten(audit: AuditLog, at: int) -> None:
+    """The chain and the head made anew from a line on, by somebody who has everything but the key."""
+    path = segment(audit)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    records[at]["user"] = "nobody"
+    previous = records[at]["previous_hash"]
+    for record in records[at:]:
+        record["previous_hash"] = previous
+        record["hash"] = previous = line_hash(record)
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    head = json.loads((audit.folder / "head.json").read_text())
+    (audit.folder / "head.json").write_text(json.dumps(head | {"hash": previous, "mac": ""}))
+
+
+@pytest.mark.parametrize("at", [0, 3, 5])
+def test_a_rewrite_without_the_key_is_found_and_stays_found(tmp_path: Path, at: int) -> None:
+    audit = filled(tmp_path)
+    rewritten(audit, at)
+    assert any("without the log's key" in problem for problem in audit.verify())
+    filled(tmp_path, 1)
+    assert audit.verify() != ()
+
+
+def test_a_rewrite_that_takes_the_key_away_too_is_found(tmp_path: Path) -> None:
+    audit = filled(tmp_path)
+    (tmp_path / "audit.key").unlink()
+    assert audit.verify() != ()
+    filled(tmp_path, 1)
+    assert audit.verify() != ()
+
+
+def test_a_log_set_back_to_an_earlier_state_is_found_by_its_anchor(tmp_path: Path) -> None:
+    audit = filled(tmp_path, 2)
+    shutil.copytree(audit.folder, tmp_path / "earlier")
+    early = audit.anchor()
+    filled(tmp_path, 2)
+    anchor = audit.anchor()
+    assert audit.verify([early, anchor]) == ()
+    shutil.rmtree(audit.folder)
+    shutil.copytree(tmp_path / "earlier", audit.folder)
+    assert audit.verify() == ()  # nothing in it can tell
+    assert audit.verify([early]) == ()
+    assert any("anchored elsewhere" in problem for problem in audit.verify([anchor]))
+    filled(tmp_path, 2)  # as long as it was, and other lines
+    assert any("anchored elsewhere" in problem for problem in audit.verify([anchor]))
+    with pytest.raises(UsageError):
+        audit.verify(["no anchor"])
+
+
+def test_a_log_from_before_there_was_a_key_goes_on_and_is_sealed_from_there(tmp_path: Path) -> None:
+    audit = filled(tmp_path)
+    rewritten(audit, 0)  # what an older perfloop would have written: a chain without seals
+    path = segment(audit)
+    path.write_text("".join(json.dumps({k: v for k, v in json.loads(line).items() if k != "mac"}) + "\n" for line in path.read_text().splitlines()))
+    head = json.loads((audit.folder / "head.json").read_text())
+    (audit.folder / "head.json").write_text(
+        json.dumps({k: v for k, v in head.items() if k not in ("mac", "sealed_from")} | {"size_bytes": path.stat().st_size})
+    )
+    (tmp_path / "audit.key").unlink()
+    assert audit.verify() == ()
+    filled(tmp_path, 1)
+    assert audit.verify() == ()
+    rewritten(audit, 7)
+    assert audit.verify() != ()
+
+
+def test_an_anchor_can_be_signed_for_others(tmp_path: Path) -> None:
+    audit = filled(tmp_path)
+    assert audit.signed() == {}
+    public = keys.make_signing_key(tmp_path)
+    signed = audit.signed()
+    assert signed["public_key"] == public
+    assert signed["anchor"] == audit.anchor()
+    assert keys.check_signature(signed["anchor"], signed["signature"], public)
+    assert not keys.check_signature(signed["anchor"][:-1] + "x", signed["signature"], public)
+    assert stat.S_IMODE((tmp_path / "audit-signing.pem").stat().st_mode) == 0o600
+    with pytest.raises(UsageError):
+        keys.make_signing_key(tmp_path)
+
+
+def test_half_a_record_of_an_open_operation_is_no_operation(tmp_path: Path) -> None:
+    audit = filled(tmp_path, 1)
+    (audit.folder / "open" / "op-torn.json").write_text('{"pid": 1')
+    assert audit.close_abandoned() == ()
+    assert list((audit.folder / "open").iterdir()) == []
+    assert audit.verify() == ()

@@ -17,6 +17,10 @@ BUILTIN = (
     "perfloop.change.kinds.workers",
     "perfloop.change.kinds.sysctl",
     "perfloop.change.kinds.cgroup_limit",
+    "perfloop.change.kinds.systemd_dropin",
+    "perfloop.change.kinds.docker_limits",
+    "perfloop.change.kinds.kubernetes_resources",
+    "perfloop.change.kinds.code_git",
     "perfloop.change.kinds.code",
     "perfloop.change.kinds.test_data",
 )

@@ -20,6 +20,7 @@ VERBS: dict[str, dict[str, str]] = {
         "apply": "apply a saved plan under journal and watchdog, and prove it",
         "try": "measure branches, patches or start commands against the committed state; the winner is proved",
         "rollback": "undo changes that were kept, are open, or are stuck",
+        "approvals": "list, give or revoke approvals that are remembered",
     },
     "Stop": {
         "stop": "end running load at once, by its own process ids",
