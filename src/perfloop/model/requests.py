@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from perfloop.model.base import Word
+from perfloop.model.agent_requests import AgentRequest as AgentRequest
+from perfloop.model.agent_requests import ContextRequest as ContextRequest
+from perfloop.model.agent_requests import McpRequest as McpRequest
+from perfloop.model.agent_requests import UiRequest as UiRequest
 from perfloop.model.limits import RatePerS, Users, parse_duration_s
 from perfloop.model.loadtest import LoadKind
+from perfloop.model.record_requests import BaselineRequest as BaselineRequest
+from perfloop.model.record_requests import CompareRequest as CompareRequest
+from perfloop.model.record_requests import GateRequest as GateRequest
+from perfloop.model.record_requests import HistoryRequest as HistoryRequest
+from perfloop.model.record_requests import LogRequest as LogRequest
+from perfloop.model.record_requests import ReportRequest as ReportRequest
+from perfloop.model.record_requests import RunsRequest as RunsRequest
+from perfloop.model.record_requests import VerifyClaimsRequest as VerifyClaimsRequest
+from perfloop.model.request_words import DURATION_MAX_S, DURATION_MIN_S, RAMP_UP_MAX_S, Budget, RunName, Url, check_url
+from perfloop.model.request_words import Door as Door
+from perfloop.model.request_words import Request as Request
 from perfloop.model.target import Environment
-
-BUDGET_MIN_S, BUDGET_MAX_S = 30.0, 86_400.0
-DURATION_MIN_S, DURATION_MAX_S, RAMP_UP_MAX_S = 10.0, 86_400.0, 3_600.0
-
-
-@dataclass(frozen=True)
-class Door:
-    """How a field looks on the command line: a positional argument instead of an option, or hidden because the door itself fills it in."""
-
-    argument: bool = False
-    hidden: bool = False
-
-
-def check_budget(text: str) -> str:
-    """A budget of 30 s to 24 h as text (``5m``), returned unchanged; ``ValueError`` names the value and the bound. Empty: the configuration decides."""
-    if text and not BUDGET_MIN_S <= parse_duration_s(text) <= BUDGET_MAX_S:
-        raise ValueError(f"a budget of {text} is outside 30s to 24h")
-    return text
-
-
-def check_url(text: str) -> str:
-    """An http or https URL, or nothing; returned unchanged, with ``http://`` before a bare ``host:port``."""
-    if not text or text.startswith(("http://", "https://")):
-        return text
-    if "://" in text:
-        raise ValueError(f"{text[:80]!r} is no http or https address")
-    return f"http://{text}"
-
-
-Budget = Annotated[str, AfterValidator(check_budget), Field(description="Time for the whole run, 30s to 24h: 90s, 5m, 1h. Empty: the configuration's limit.")]
-Url = Annotated[str, AfterValidator(check_url), Door(argument=True), Field(description="Base URL of the service. Empty: the configured one.", max_length=2_000)]
-RunName = Annotated[str, Field(description="A run: its id, last, or baseline:NAME.", max_length=200)]
-
-
-class Request(Word):
-    """What all verbs accept."""
-
-    config: Annotated[str, Door(hidden=True)] = Field(default="", description="Configuration file; empty: perfloop.toml or pyproject.toml here.")
 
 
 class CheckRequest(Request):
@@ -111,9 +86,7 @@ class LoadRequest(Request):
         default=None, description="The rate that a stress test must show to keep the SLO; empty: finding the break is the answer."
     )
     name: str = Field(default="main", description="Name of the baseline (baseline, regression).", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    source: str = Field(
-        default="", description="File to take the requests from: OpenAPI, HAR, access log, journeys in Python, a locustfile or a k6 script.", max_length=4_096
-    )
+    source: str = Field(default="", description="File to take the requests from: OpenAPI, HAR, access log, or journeys in Python.", max_length=4_096)
     replay: bool = Field(default=False, description="Send an access log with its real gaps instead of a rate.")
     workers: str = Field(
         default="", description="Scheduler of dask.distributed whose workers send the load: tls://host:8786.", pattern=r"^$|^(tcp|tls)://[A-Za-z0-9.\[\]:-]+$"
@@ -268,34 +241,6 @@ class StopRequest(Request):
     run: Annotated[str, Door(argument=True)] = Field(default="", description="Id of the run; empty: all load that runs on this machine.", max_length=200)
 
 
-class BaselineRequest(Request):
-    """Keep a run as a named reference, list the references, or drop one."""
-
-    name: Annotated[str, Door(argument=True)] = Field(default="main", description="Name of the baseline.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    run: RunName = "last"
-    list: bool = Field(default=False, description="List the baselines.")
-    drop: bool = Field(default=False, description="Drop the named baseline; the run itself stays.")
-
-
-class CompareRequest(Request):
-    """Compare run B with run A."""
-
-    a: Annotated[RunName, Door(argument=True)]
-    b: Annotated[RunName, Door(argument=True)] = "last"
-    strict: bool = Field(default=False, description="An inconclusive answer is a no.")
-
-
-class GateRequest(Request):
-    """Measure two states of the code interleaved on this machine, and say whether the newer one is slower or over a budget."""
-
-    against: str = Field(default="HEAD~1", min_length=1, max_length=200, description="The git reference to compare with.")
-    candidate: str = Field(default="", max_length=200, description="The git reference that is judged; empty: the working tree as it stands.")
-    rate_per_s: RatePerS | None = Field(default=None, description="Open arrival rate; empty: the configured one.")
-    strict: bool = Field(default=False, description="An inconclusive answer is a no (exit 1 instead of 4).")
-    junit: str = Field(default="", max_length=4_096, description="File that gets the answer as JUnit XML.")
-    markdown: str = Field(default="", max_length=4_096, description="File that gets the answer as Markdown for the pull request.")
-
-
 class TryRequest(Request):
     """Measure candidates of code against the committed state, or settings on the running service; keep what is proved to help."""
 
@@ -308,48 +253,6 @@ class TryRequest(Request):
     answers: Literal["body", "status"] = Field(default="body", description="What must be the same in both: status and body, or the status alone.")
     yes: bool = Field(default=False, description="Answer yes to settings that ask, for a restart for instance.")
     strict: bool = Field(default=False, description="Exit 1 where nothing was kept.")
-
-
-class HistoryRequest(Request):
-    """Where the stored runs' figures moved to another level."""
-
-    url: Url = ""
-    limit: int = Field(default=200, ge=12, le=1_000, description="How many of the newest runs are looked at.")
-    effect_min: float = Field(default=0.02, ge=0, le=1, description="Smaller changes of level are not reported; 0.02: 2 %.")
-    strict: bool = Field(default=False, description="Exit 1 where a figure stands at a worse level than before its last change.")
-
-
-class VerifyClaimsRequest(Request):
-    """Check each performance figure of a text against stored evidence."""
-
-    file: Annotated[str, Door(argument=True)] = Field(
-        description="The text: a pull request, an agent's report. - reads from stdin.", min_length=1, max_length=4_096
-    )
-    run: RunName = Field(
-        default="", description="The run it is about: its id, last, baseline:NAME, or all. Empty: the runs that the text names, else the last one."
-    )
-
-
-class ReportRequest(Request):
-    """Render a stored run."""
-
-    run: Annotated[RunName, Door(argument=True)] = "last"
-    format: str = Field(default="html", description="html, markdown (md), json, junit or terminal, or a format that a plug-in brings.")
-
-
-class RunsRequest(Request):
-    """List the stored runs, newest first."""
-
-    limit: int = Field(default=50, ge=1, le=1_000, description="How many.")
-
-
-class LogRequest(Request):
-    """Read or verify the audit log."""
-
-    limit: int = Field(default=20, ge=1, le=10_000, description="How many entries, newest last.")
-    verify: bool = Field(default=False, description="Check every entry, the chain, and the anchors in the runs stored here.")
-    anchor: str = Field(default="", description="With --verify: an anchor (KEY:LINES:HASH) that was kept elsewhere.", max_length=200)
-    make_key: bool = Field(default=False, description="Make an Ed25519 key that signs the log's head from now on, and print its public key.")
 
 
 class ExplainRequest(Request):
@@ -393,51 +296,3 @@ class DemoRequest(Request):
     def budget_s(self) -> float | None:
         """The budget in seconds, or None."""
         return parse_duration_s(self.budget) if self.budget else None
-
-
-class ContextRequest(Request):
-    """What is known about the service, as one agent asks another: SLAs, metrics, architecture, load patterns, pain points, scalability."""
-
-    run: RunName = "last"
-    request: str = Field(
-        default="", description="File with the request, one JSON object; it is checked, and the answer is the same without it.", max_length=4_096
-    )
-    state: str = Field(
-        default="", description="File with what another agent says of the service (JSON): kept with its source, beside what was measured.", max_length=4_096
-    )
-
-
-class AgentRequest(Request):
-    """Set coding agents up in this project, take that out again, or run the built-in agent."""
-
-    action: Annotated[Literal["install", "remove", "run"], Door(argument=True)] = Field(description="install, remove or run.")
-    subject: Annotated[str, Door(argument=True)] = Field(
-        description="claude, codex, cursor or generic; for run: what it shall do.", min_length=1, max_length=20_000
-    )
-    yes: bool = Field(default=False, description="Write without asking; the difference is shown all the same.")
-    vendor: Literal["anthropic", "openai"] = Field(
-        default="anthropic", description="Whose API: anthropic (Messages) or openai (chat completions, also other servers of it)."
-    )
-    model: str = Field(default="", description="The model, as the vendor calls it.", max_length=200)
-    base_url: Annotated[str, AfterValidator(check_url)] = Field(default="", description="Another server of the same API.", max_length=2_000)
-    allow_changes: bool = Field(default=False, description="Let it apply plans and roll back.")
-    steps_max: int = Field(default=30, ge=1, le=200, description="Replies of the model at most, 1 to 200.")
-    tokens_max: int = Field(default=400_000, ge=1_000, le=20_000_000, description="Tokens in and out together at most.")
-    cost_max: float | None = Field(default=None, gt=0, le=10_000, description="Cost at most, in the unit of the prices.")
-    price_in: float = Field(default=0.0, ge=0, le=10_000, description="Price of a million tokens in; no price is built in.")
-    price_out: float = Field(default=0.0, ge=0, le=10_000, description="Price of a million tokens out.")
-    no_input: Annotated[bool, Door(hidden=True)] = Field(default=False, description="Never ask; what would need an answer is not done.")
-
-
-class UiRequest(Request):
-    """Show the stored runs in a browser: on 127.0.0.1 only, behind a random token, read-only."""
-
-    port: int = Field(default=0, ge=0, le=65_535, description="Port; 0: a free one.")
-
-
-class McpRequest(Request):
-    """Serve perfloop to coding agents as MCP tools, over stdio or over HTTP on 127.0.0.1."""
-
-    allow_changes: bool = Field(default=False, description="Offer the tools that change the target: apply and rollback.")
-    http: bool = Field(default=False, description="Streamable HTTP on 127.0.0.1 behind a token, instead of stdio.")
-    port: int = Field(default=8765, ge=1, le=65_535, description="Port for --http.")
