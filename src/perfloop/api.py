@@ -8,8 +8,10 @@ from pathlib import Path
 
 from perfloop.loop import approving, claims, engineer, growth, knowing, loadtest, messages, opening, past, stopping, stored, trying, trying_settings, undo
 from perfloop.loop import gate as gating
+from perfloop.loop import indexes as index_advice
 from perfloop.loop import query as query_loop
 from perfloop.loop.demo import run_demo
+from perfloop.model.advice import IndexesResult
 from perfloop.model.change import Plan
 from perfloop.model.event import Event
 from perfloop.model.messages import PerformanceContext
@@ -43,6 +45,7 @@ from perfloop.model.requests import (
     GateRequest,
     HistoryRequest,
     ImproveRequest,
+    IndexesRequest,
     InitRequest,
     LoadRequest,
     LogRequest,
@@ -131,6 +134,11 @@ def plan(request: PlanRequest, cwd: Path | None = None) -> Plan:
 def query(request: QueryRequest, cwd: Path | None = None) -> Generator[Event, None, QueryResult]:
     """Look at one query: why it is slow, or slower than it was, and the fix."""
     return (yield from query_loop.query(request, cwd))
+
+
+def indexes(request: IndexesRequest, cwd: Path | None = None) -> Generator[Event, None, IndexesResult]:
+    """Which indexes a workload wants and which it does not need; changes nothing."""
+    return (yield from index_advice.advise(request, cwd))
 
 
 def rollback(request: RollbackRequest, cwd: Path | None = None) -> RollbackResult:

@@ -183,6 +183,20 @@ class ApplyRequest(Request):
         return parse_duration_s(self.budget) if self.budget else None
 
 
+class IndexesRequest(Request):
+    """Which indexes a workload wants and which it does not need, by the planner twin; changes nothing."""
+
+    workload: Annotated[str, Door(argument=True)] = Field(default="", description="File of SELECTs. Empty: what pg_stat_statements counted.", max_length=4_096)
+    storage_mb: float = Field(default=1_000.0, ge=0.1, le=10_000_000.0, description="Room for new indexes, in MB of 10^6 bytes.")
+    sample: bool = Field(
+        default=False, description="Allow a sample of at most 30,000 rows a table, to tell how many distinct values several columns have together."
+    )
+    database: str = Field(
+        default="", pattern=r"^$|^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", description="Reference to the DSN (env:NAME or file:PATH). Empty: target.postgres."
+    )
+    as_superuser: bool = Field(default=False, description="Look with a role that is a superuser or has pg_* grants, which is refused otherwise.")
+
+
 class QueryRequest(Request):
     """Look at one query: its plan, where its time goes, why it is slower than it was, and the fix; with --fix applied and proved."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from perfloop.twin import sizing
@@ -26,7 +26,8 @@ FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n
 JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace WHERE c.oid = %s"""
 
 _COLUMNS = """
-SELECT ia.attnum > i.indnkeyatts, ia.attlen, ia.attalign, ty.typname, s.avg_width, s.n_distinct, s.null_frac, s.most_common_freqs, i.indkey[ia.attnum - 1] = 0, ta.attname
+SELECT ia.attnum > i.indnkeyatts, ia.attlen, ia.attalign, ty.typname, s.avg_width, s.n_distinct, s.null_frac, s.most_common_freqs, i.indkey[ia.attnum - 1] = 0, ta.attname,
+       format_type(ia.atttypid, -1), n.nspname, t.relname
 FROM pg_index i JOIN pg_attribute ia ON ia.attrelid = i.indexrelid JOIN pg_type ty ON ty.oid = ia.atttypid
 JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
 LEFT JOIN pg_attribute ta ON ta.attrelid = t.oid AND ta.attnum = i.indkey[ia.attnum - 1] AND ta.attnum > 0
@@ -45,8 +46,14 @@ _REFERRED = """
 SELECT min(r.reltuples) FROM pg_constraint f JOIN pg_class r ON r.oid = f.confrelid JOIN pg_index c ON c.indexrelid = %s AND c.indrelid = f.conrelid
 WHERE f.contype = 'f' AND r.reltuples > 0 AND f.conkey @> (c.indkey::int2[])[0:c.indnkeyatts - 1] AND (c.indkey::int2[])[0:c.indnkeyatts - 1] @> f.conkey"""
 
-#: (table, its key columns) → distinct keys, where somebody counted or sampled them
-Joint = Mapping[tuple[str, frozenset[str]], float]
+#: sizes of some values of a column, evenly chosen from its histogram: arrays pack their elements as an index does
+_WIDTHS = """
+SELECT pg_column_size(v) FROM pg_stats s, unnest(s.histogram_bounds::text::{type}[]) v WHERE s.schemaname = %(schema)s AND s.tablename = %(table)s AND s.attname = %(column)s AND NOT s.inherited"""
+_COMMON_WIDTHS = _WIDTHS.replace("histogram_bounds", "most_common_vals")
+_WIDTHS_COUNT = 101
+
+#: (table, its key columns, the predicate of a partial index) → distinct keys, where somebody counted or sampled them
+Joint = Mapping[tuple[str, frozenset[str], str], float]
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,8 @@ def measure(connection: psycopg.Connection[Any], oid: int, joint: Joint) -> Meas
     expression = any(values[8] for values in columns)
     if expression:
         notes.append("the width and the distinct values of an index expression are not known before it exists")
-    keys = [_column(values, rows) for values in columns]
+    table_rows = _rows(connection, table, None) if predicate else rows
+    keys = [_column(values, table_rows, rows, _widths(connection, values)) for values in columns]
     covered = connection.execute(_UNIQUE, (oid,)).fetchone()
     unique = unique or bool(covered and covered[0])
     dedup = dedup and not unique and not any(values[3] in _NO_DEDUP for values in columns)
@@ -85,8 +93,15 @@ def measure(connection: psycopg.Connection[Any], oid: int, joint: Joint) -> Meas
         return sizing.btree_shape(rows, keys, dedup=dedup, fill=fill, distinct=distinct)
 
     names = frozenset(values[9] for values in columns if not values[0])
-    known = joint.get((table, names))
+    known = joint.get((table, names, predicate or ""))
     best = low = high = shape(known)
+    if predicate and known is None and dedup:
+        # at one end the predicate picks whole keys, at the other it picks rows by chance
+        picked = [
+            replace(key, distinct=max(1.0, min(rows, _known_distinct(values, table_rows) * rows / max(table_rows, 1.0))))
+            for key, values in zip(keys, columns, strict=True)
+        ]
+        low = sizing.btree_shape(rows, picked, dedup=dedup, fill=fill)
     if sum(not key.included for key in keys) > 1 and known is None and dedup:
         fewest, most = sizing.distinct_bounds(rows, keys)
         referred = connection.execute(_REFERRED, (oid,)).fetchone()
@@ -100,17 +115,42 @@ def measure(connection: psycopg.Connection[Any], oid: int, joint: Joint) -> Meas
     return Measured(qualified, schema, name, table, rows, best, low.pages, high.pages, method == "btree", tuple(notes))
 
 
-def _column(values: tuple[Any, ...], rows: float) -> sizing.KeyColumn:
-    included, length, align, _, width, distinct, nulls, common, _, _ = values
+def _known_distinct(values: tuple[Any, ...], rows: float) -> float:
+    distinct = values[5]
+    return rows if distinct is None else float(-distinct * rows if distinct < 0 else distinct)
+
+
+def _column(values: tuple[Any, ...], table_rows: float, rows: float, widths: tuple[float, ...]) -> sizing.KeyColumn:
+    """``rows`` of the table's are in the index; distinct values that remain of a partial one's are those of rows picked by chance."""
+    included, length, align, _, width, _, nulls, common = values[:8]
     nulls = nulls or 0.0
-    if distinct is None:
-        distinct = rows
-    elif distinct < 0:
-        distinct = -distinct * rows
+    distinct = _known_distinct(values, table_rows)
+    if rows < table_rows and distinct > 0:
+        distinct *= 1 - (1 - rows / table_rows) ** (table_rows / distinct)
+        common = ()
     if length > 0:
         return sizing.KeyColumn(length, _ALIGN[align], distinct, nulls, tuple(common or ()), included)
     width = float(width or _DEFAULT_WIDTH)
-    return sizing.KeyColumn(width, 1 if width <= _SHORT_VARLENA else 4, distinct, nulls, tuple(common or ()), included)
+    return sizing.KeyColumn(width, 1 if width <= _SHORT_VARLENA else 4, distinct, nulls, tuple(common or ()), included, widths)
+
+
+def _widths(connection: psycopg.Connection[Any], values: tuple[Any, ...]) -> tuple[float, ...]:
+    """101 widths that stand for the column's values: the common ones as often as they are, the rest by the histogram. Empty where all have one width, or none is known."""
+    length, column, kind, schema, table = values[1], values[9], *values[10:]
+    if length > 0 or column is None:
+        return ()
+    given = {"schema": schema, "table": table, "column": column}
+
+    def ask(query: str) -> list[float]:
+        return [float(row[0]) for row in connection.execute(query.replace("{type}", kind).encode(), given).fetchall()]
+
+    common, spread = ask(_COMMON_WIDTHS), ask(_WIDTHS)
+    shares = [float(share) for share in values[7] or ()][: len(common)]
+    chosen = [width for width, share in zip(common, shares, strict=False) for _ in range(round(share * _WIDTHS_COUNT))][:_WIDTHS_COUNT]
+    left = _WIDTHS_COUNT - len(chosen)
+    if spread:
+        chosen += [spread[int(number * len(spread) / left)] for number in range(left)]
+    return tuple(chosen)
 
 
 def _rows(connection: psycopg.Connection[Any], table: str, predicate: str | None) -> float:

@@ -1,6 +1,6 @@
 """How big a b-tree would be, and how high: from rows, widths and distinct values, as nbtsort.c packs it.
 
-Within 1 % of really built indexes where the number of distinct keys is right; a correlated many-column key is the known exception.
+Within a few per cent of really built indexes where the number of distinct keys is right; a correlated many-column key is the known exception.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 PAGE_BYTES = 8192
 _FREE_OF_PAGE = PAGE_BYTES - 24 - 16  # page header, b-tree's special space
@@ -15,11 +16,18 @@ _LINE_POINTER = 4
 _INNER_FILL = 0.70
 _POSTING_MAX = 808  # nbtsort.c: a posting tuple of an index build is at most a tenth of a page, aligned, less its line pointer
 _TID = 6
+_STRIDES = (1, 37, 61, 89)  # prime to the number of sampled widths
+_SPREAD_POINTS = 41
+_ALMOST_ALL = 0.97
+_POISSON_MAX = 60.0
 
 
 @dataclass(frozen=True)
 class KeyColumn:
-    """One column of an index: ``width`` bytes on average, its alignment, and its statistics. ``distinct`` counts values, nulls apart."""
+    """One column of an index: ``width`` bytes on average, its alignment, and its statistics. ``distinct`` counts values, nulls apart.
+
+    ``widths``: those of some of its values where they differ, evenly chosen: each entry is padded by itself, so the average width is not enough.
+    """
 
     width: float
     align: int
@@ -27,6 +35,7 @@ class KeyColumn:
     null_share: float = 0.0
     common: tuple[float, ...] = ()  # shares of the most common values
     included: bool = False
+    widths: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,12 +81,18 @@ def height_of(pages: int, width: float = 8.0) -> int:
 
 
 def _tuple_bytes(columns: Sequence[KeyColumn]) -> float:
-    """Header, null bitmap where there are nulls (weighted by how often), and aligned data."""
-    data = 0.0
-    for column in columns:
-        data = _aligned(data, column.align) + column.width * (1 - column.null_share)
+    """Header, null bitmap where there are nulls (weighted by how often), and aligned data: the mean over entries of sampled widths."""
+    draws = max((len(column.widths) for column in columns), default=0) or 1
+    whole = 0.0
+    for draw in range(draws):
+        data = 0.0
+        for number, column in enumerate(columns):
+            # a stride of its own for each column, so that wide values of one do not always meet wide ones of the other
+            width = column.widths[draw * _STRIDES[number % len(_STRIDES)] % len(column.widths)] if column.widths else column.width
+            data = _aligned(data, column.align) + width * (1 - column.null_share)
+        whole += _aligned(data, 8)
     nulls = 1 - math.prod(1 - column.null_share for column in columns)
-    return 8 + 8 * nulls + _aligned(data, 8)
+    return 8 + 8 * nulls + whole / draws
 
 
 def _aligned(size: float, to: int) -> float:
@@ -110,7 +125,8 @@ def _groups(rows: float, columns: Sequence[KeyColumn], distinct: float | None = 
 
 
 def _leaves_with_postings(groups: Sequence[tuple[float, float]], tuple_bytes: float, usable: float) -> int:
-    """Leaf pages where equal keys share posting lists. A page is closed when what is left, not counting its last posting list, is under the fill."""
+    """Leaf pages where equal keys share posting lists. A page is closed when what is left, not counting its last posting list, is under the fill,
+    or when the next one does not fit; then its last entry goes to the next page (_bt_buildadd)."""
     size = items = 0.0
     for keys, rows_each in groups:
         bytes_each, items_each = _group(rows_each, tuple_bytes)
@@ -119,17 +135,56 @@ def _leaves_with_postings(groups: Sequence[tuple[float, float]], tuple_bytes: fl
     item = size / max(1.0, items)
     if item <= tuple_bytes + _LINE_POINTER + 1e-9:
         return math.ceil(items / max(1, usable // item))
-    return math.ceil(size / min(usable - 24 + item / 2, _FREE_OF_PAGE - item))
+    full = _posting_bytes(_postings_max(tuple_bytes), tuple_bytes)
+    if item > _ALMOST_ALL * full:  # nearly all are full lists of one size
+        return math.ceil(items / max(1, _FREE_OF_PAGE // full - 1))
+    return math.ceil(size / min(usable - 24 + item / 2, _FREE_OF_PAGE - 1.5 * item))
 
 
 def _group(rows: float, tuple_bytes: float) -> tuple[float, float]:
-    """(bytes, items) of one key that so many rows have."""
+    """(bytes, items) of one key that so many rows have on average: rows fall on keys by chance, at least one on each."""
+    if rows <= 1.0:
+        return _posting(rows, tuple_bytes)
+    counts = _chances(rows)
+    sizes = [(share, _posting(count, tuple_bytes)) for count, share in counts]
+    return sum(share * size for share, (size, _) in sizes), sum(share * items for share, (_, items) in sizes)
+
+
+def _chances(mean: float) -> list[tuple[float, float]]:
+    """(rows, share of the keys): Poisson without zero for small means, evenly spaced quantiles of the normal one for large ones."""
+    if mean > _POISSON_MAX:
+        deviation = math.sqrt(mean)
+        points = [(number + 0.5) / _SPREAD_POINTS for number in range(_SPREAD_POINTS)]
+        return [(max(1.0, round(mean + deviation * NormalDist().inv_cdf(point))), 1 / _SPREAD_POINTS) for point in points]
+    rate = max(1e-6, mean - math.exp(-mean) * mean)
+    for _ in range(50):  # mean = rate / (1 - e^-rate)
+        rate = mean * -math.expm1(-rate)
+        if rate < 1e-6:
+            break
+    chance, found = math.exp(-rate), []
+    for count in range(1, int(mean + 10 * math.sqrt(mean) + 12)):
+        chance *= rate / count
+        found.append((float(count), chance))
+    whole = sum(share for _, share in found)
+    return [(count, share / whole) for count, share in found] if whole > 0 else [(1.0, 1.0)]
+
+
+def _posting(rows: float, tuple_bytes: float) -> tuple[float, float]:
+    """(bytes, items) of one key that exactly so many rows have."""
     if rows <= 1:
         return rows * (tuple_bytes + _LINE_POINTER), rows
-    each = max(2, int((_POSTING_MAX - tuple_bytes) // _TID))
+    each = _postings_max(tuple_bytes)
     full, rest = divmod(rows, each)
-    whole = _aligned(tuple_bytes + each * _TID, 8) + _LINE_POINTER
+    whole = _posting_bytes(each, tuple_bytes)
     if rest < 1e-9:
         return full * whole, full
     tail = tuple_bytes if rest <= 1 else _aligned(tuple_bytes + rest * _TID, 8)
     return full * whole + tail + _LINE_POINTER, full + 1
+
+
+def _postings_max(tuple_bytes: float) -> int:
+    return max(2, int((_POSTING_MAX - tuple_bytes) // _TID))
+
+
+def _posting_bytes(rows: float, tuple_bytes: float) -> float:
+    return _aligned(tuple_bytes + rows * _TID, 8) + _LINE_POINTER

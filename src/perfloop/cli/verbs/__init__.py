@@ -6,6 +6,7 @@ VERBS: dict[str, dict[str, str]] = {
         "check": "measure a service, find its bottleneck, report (what a bare URL does)",
         "load": "one performance test: load, stress, spike, soak, volume, scalability, baseline, regression",
         "query": "why one query is slow, or slower than it was, and the fix",
+        "indexes": "which indexes a workload wants, and which it does not need",
         "doctor": "what can be measured and changed here, and how to close each gap",
         "capacity": "how far it goes, what ends it, what to add and what that costs",
         "diagnose": "judge the stored evidence of a run again, without traffic",
