@@ -60,6 +60,14 @@ class ApplyPlanRequest(Request):
     wait_s: WaitS = 40.0
 
 
+class UndoRequest(Request):
+    """Undo changes; closing a stuck one by hand is for people."""
+
+    change: str = Field(default="", max_length=100, description="Id of the change; empty: what is open for this target.")
+    all: bool = Field(default=False, description="Every change in the journal that is not undone, kept ones included.")
+    show: bool = Field(default=False, description="Print the commands that would undo it, and do nothing.")
+
+
 class Approval(BaseModel):
     """What a person is asked before a change that is not safe by itself."""
 
@@ -101,10 +109,10 @@ async def apply(request: ApplyPlanRequest, served: Served, context: Context[Any,
     return await _waited(served.jobs.start(f"apply {plan.id}", lambda: api.apply(asked)), request.wait_s, context)
 
 
-async def rollback(request: RollbackRequest, served: Served, context: Context[Any, Any]) -> dict[str, Any]:
+async def rollback(request: UndoRequest, served: Served, context: Context[Any, Any]) -> dict[str, Any]:
     """Undo changes; with ``show`` only say how."""
     del context
-    asked: RollbackRequest = request.with_(config=served.config)
+    asked = RollbackRequest(config=served.config, change=request.change, all=request.all, show=request.show)
     result = await asyncio.to_thread(api.rollback, asked)
     return dict(result.model_dump(mode="json"))
 

@@ -16,7 +16,7 @@ from perfloop import api
 from perfloop.errors import PerfloopError
 from perfloop.mcp import brief, live
 from perfloop.mcp.live import Served
-from perfloop.model.requests import CompareRequest, DiagnoseRequest, Door, PlanRequest, ReportRequest, Request, RollbackRequest, RunsRequest
+from perfloop.model.requests import CompareRequest, DiagnoseRequest, Door, PlanRequest, ReportRequest, Request, RunsRequest
 from perfloop.model.result import RunResult
 from perfloop.model.wording import reason
 
@@ -136,7 +136,7 @@ TOOLS = (
     Tool(
         "perf_rollback",
         "Undoes a change by its id (or what is open), reads the old value back, and checks the service's health. With show it only prints the commands. Safe to repeat.",
-        RollbackRequest,
+        live.UndoRequest,
         act=live.rollback,
         read_only=False,
         changes=True,
