@@ -1,6 +1,6 @@
 """``docker-limits``: CPU and memory of a running container, by ``docker update``.
 
-Verified against a docker that plays transcripts, not against a running daemon. ``docker update`` cannot take a limit away again (0 means "leave it"), so
+Verified against a docker that plays replies written from its documentation, not against a running daemon. ``docker update`` cannot take a limit away again (0 means "leave it"), so
 "no limit" is written as -1 and read as such. Sources: Docker CLI reference, "docker container update"; Engine API, ``HostConfig``.
 """
 

@@ -1,6 +1,6 @@
 """``kubernetes-resources``: requests and limits of a workload's container, or its replicas, by ``kubectl patch`` with a test: the API server itself compares and swaps.
 
-Verified against a kubectl that plays transcripts, not against a cluster. Sources: kubectl reference, "patch" (JSON patch), RFC 6902 ("test"), "rollout status".
+Verified against a kubectl that plays replies written from its documentation, not against a cluster. Sources: kubectl reference, "patch" (JSON patch), RFC 6902 ("test"), "rollout status".
 """
 
 from __future__ import annotations

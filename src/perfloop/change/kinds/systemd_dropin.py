@@ -1,6 +1,6 @@
 """``systemd-dropin``: one setting of a unit in a drop-in of its own, then ``daemon-reload`` and the unit's restart.
 
-Verified against a systemctl that plays transcripts, not against a running systemd. Sources: systemd.unit(5) (drop-ins), systemctl(1) (show, daemon-reload, restart).
+Verified against a systemctl that plays replies written from its documentation, not against a running systemd. Sources: systemd.unit(5) (drop-ins), systemctl(1) (show, daemon-reload, restart).
 """
 
 from __future__ import annotations
