@@ -78,3 +78,17 @@ class LogRequest(Request):
     verify: bool = Field(default=False, description="Check every entry, the chain, and the anchors in the runs stored here.")
     anchor: str = Field(default="", description="With --verify: an anchor (KEY:LINES:HASH) that was kept elsewhere.", max_length=200)
     make_key: bool = Field(default=False, description="Make an Ed25519 key that signs the log's head from now on, and print its public key.")
+
+
+class IndexesRequest(Request):
+    """Which indexes a workload wants and which it does not need, by the planner twin; changes nothing."""
+
+    workload: Annotated[str, Door(argument=True)] = Field(default="", description="File of SELECTs. Empty: what pg_stat_statements counted.", max_length=4_096)
+    storage_mb: float = Field(default=1_000.0, ge=0.1, le=10_000_000.0, description="Room for new indexes, in MB of 10^6 bytes.")
+    sample: bool = Field(
+        default=False, description="Allow a sample of at most 30,000 rows a table, to tell how many distinct values several columns have together."
+    )
+    database: str = Field(
+        default="", pattern=r"^$|^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", description="Reference to the DSN (env:NAME or file:PATH). Empty: target.postgres."
+    )
+    as_superuser: bool = Field(default=False, description="Look with a role that is a superuser or has pg_* grants, which is refused otherwise.")

@@ -16,6 +16,7 @@ from perfloop.model.record_requests import BaselineRequest as BaselineRequest
 from perfloop.model.record_requests import CompareRequest as CompareRequest
 from perfloop.model.record_requests import GateRequest as GateRequest
 from perfloop.model.record_requests import HistoryRequest as HistoryRequest
+from perfloop.model.record_requests import IndexesRequest as IndexesRequest
 from perfloop.model.record_requests import LogRequest as LogRequest
 from perfloop.model.record_requests import ReportRequest as ReportRequest
 from perfloop.model.record_requests import RunsRequest as RunsRequest
@@ -181,20 +182,6 @@ class ApplyRequest(Request):
     def budget_s(self) -> float | None:
         """The budget in seconds, or None."""
         return parse_duration_s(self.budget) if self.budget else None
-
-
-class IndexesRequest(Request):
-    """Which indexes a workload wants and which it does not need, by the planner twin; changes nothing."""
-
-    workload: Annotated[str, Door(argument=True)] = Field(default="", description="File of SELECTs. Empty: what pg_stat_statements counted.", max_length=4_096)
-    storage_mb: float = Field(default=1_000.0, ge=0.1, le=10_000_000.0, description="Room for new indexes, in MB of 10^6 bytes.")
-    sample: bool = Field(
-        default=False, description="Allow a sample of at most 30,000 rows a table, to tell how many distinct values several columns have together."
-    )
-    database: str = Field(
-        default="", pattern=r"^$|^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", description="Reference to the DSN (env:NAME or file:PATH). Empty: target.postgres."
-    )
-    as_superuser: bool = Field(default=False, description="Look with a role that is a superuser or has pg_* grants, which is refused otherwise.")
 
 
 class QueryRequest(Request):
