@@ -1,6 +1,6 @@
 """Is the proof honest? False claims and power, simulated and live; change points against Apache Otava; claims.
 
-python -m bench.proof [PART …]      parts: simulated, points, claims, live; all stored parts are shown
+python -m bench.proof [PART …]      parts: simulated, points, claims, claims_styles, live; all stored parts are shown
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.table import Row, finish
 
 STATE = Path(__file__).parent / "results" / "proof"
-PARTS = ("simulated", "points", "claims", "live")
+PARTS = ("simulated", "points", "claims", "claims_styles", "live")
 
 
 def main() -> int:

@@ -86,6 +86,7 @@ def perfloop_config(path: Path, *, url: str, work_dir: Path, customers: int) -> 
         "windows": 4,
         "warmup_s": 2.0,
         "pairs": 5,
+        "confirm_pairs": 0,  # five minutes in all; a service of your own gets the default
         "pairs_window_s": 5.0,
         "settle_s": 0.7,
         "throughput": False,

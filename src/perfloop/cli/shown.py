@@ -99,6 +99,8 @@ def verdict_text(verdict: Verdict) -> str:
             else f"  {digits(verdict.before.value)} → {digits(verdict.after.value)} {verdict.before.unit}"
         )
     lines.append(f"  {verdict.proof}, {counted(verdict.pairs, 'pair')} of {seconds(verdict.round_s)}")
+    if verdict.fresh_ratio:
+        lines.append(f"  on {counted(verdict.fresh_ratio.n or 0, 'fresh pair')}: {change(verdict.fresh_ratio)}")
     if verdict.detectable_ratio:
         lines.append(f"  the smallest change this could have found: {percent(verdict.detectable_ratio - 1, sign=True)}")
     lines += [

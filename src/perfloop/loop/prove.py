@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perfloop.loop.measure import Meter, quiet
 from perfloop.model.change import Change
@@ -12,8 +12,10 @@ from perfloop.model.config import MeasureConfig
 from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.run import Window
 from perfloop.model.target import Environment
-from perfloop.model.verdict import Proof, Verdict
-from perfloop.validate.compare import aa_reach, compare, decided
+from perfloop.model.verdict import Proof, Verdict, VerdictStatus
+from perfloop.validate.before_after import filled
+from perfloop.validate.compare import aa_reach, compare, decided, guards_ok
+from perfloop.validate.fresh import confirmed
 from perfloop.validate.levels import level
 from perfloop.validate.question import Question
 from perfloop.validate.schedule import schedule
@@ -24,6 +26,10 @@ PAIRS_MIN = 3
 STEAL_SHARE_MAX = 0.05
 #: at most this share of all pairs is repeated
 REPEATED_SHARE_MAX = 0.25
+#: seconds beside the rounds that repeating a proof may take: toggles, restarts
+AGAIN_SPARE_S = 20.0
+#: schedules of fresh rounds are none of those that decided
+FRESH_SEED = 500
 
 
 #: whether more rounds are not worth their time; it may only ever lead to undoing
@@ -68,12 +74,24 @@ def hopeless(pairs: Sequence[tuple[Window, Window]], question: Question) -> bool
     return len(logs) >= PAIRS_MIN and sum(logs) / len(logs) > math.log(1 - question.effect_min)
 
 
-def prove(meter: Meter, change: Change, switch: Switch, rate_per_s: float, seed: int, aa: Sequence[Window] = ()) -> Generator[Event, None, Verdict]:
-    """The change is on when this begins and on when it returns. ``aa``: windows of the same load without it, which say what can be found here."""
-    question = asked(judged_step(change, meter), meter.config.measure, meter.target.environment)
-    yield from announced(meter, change.title, question, aa)
+def prove(meter: Meter, switch: Switch, question: Question, rate_per_s: float, seed: int) -> Generator[Event, None, Verdict]:
+    """The change is on when this begins and on when it returns. An improvement must show again on fresh rounds."""
     pairs = yield from rounds(meter, switch, question, rate_per_s, seed, give_up=hopeless)
-    return compare(pairs, question, Proof.TOGGLED)
+    verdict = compare(pairs, question, Proof.TOGGLED)
+    if verdict.status != VerdictStatus.IMPROVED or not guards_ok(verdict) or not meter.config.measure.confirm_pairs:
+        return verdict
+    return (yield from again(meter, switch, question, verdict, rate_per_s, seed))
+
+
+def again(meter: Meter, switch: Switch, question: Question, verdict: Verdict, rate_per_s: float, seed: int) -> Generator[Event, None, Verdict]:
+    """The improvement once more, on rounds that had no part in deciding it: rounds that ended because they looked good look better than they are."""
+    measure = meter.config.measure
+    count = measure.confirm_pairs
+    if meter.left_s < 2 * count * (measure.pairs_window_s + measure.settle_s) + AGAIN_SPARE_S:
+        return filled(verdict, reason=f"{verdict.reason}; not repeated on fresh rounds: the budget was spent".removeprefix("; "))
+    yield Told(text=f"it improved: once more on {count} fresh pair{'s' * (count > 1)}")
+    fresh = yield from rounds(meter, switch, replace(question, pairs_max=count), rate_per_s, seed + FRESH_SEED, give_up=never)
+    return confirmed(verdict, fresh, question)
 
 
 def announced(meter: Meter, title: str, question: Question, aa: Sequence[Window]) -> Generator[Event, None, None]:

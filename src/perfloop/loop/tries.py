@@ -15,7 +15,7 @@ from perfloop.loop.band import back_in_band
 from perfloop.loop.guard import Guard, GuardedChange
 from perfloop.loop.prepare import Session
 from perfloop.loop.propose import candidates, changes_for
-from perfloop.loop.prove import Switch, prove
+from perfloop.loop.prove import Switch, announced, asked, judged_step, prove
 from perfloop.model.base import utc_now
 from perfloop.model.change import Change, Plan, Safety
 from perfloop.model.event import Event, PhaseStarted, Told
@@ -83,6 +83,8 @@ def attempt(session: Session, change: Change) -> Generator[Event, None, bool]:
         session.put(tried=(*session.result.tried, Tried(change=change, decision=Decision.SHOWN, reason=refusal or "needs code: shown, not applied")))
         yield Told(text=f"shown, not applied: {change.title}" + (f" ({refusal})" if refusal else ""))
         return False
+    question = asked(judged_step(change, session.meter), session.config.measure, session.policy.environment)
+    yield from announced(session.meter, change.title, question, session.baseline)
     yield PhaseStarted(phase="change", detail=change.title, left_s=session.meter.left_s)
     guard = Guard(session.journal, session.audit, plugins.load("change kind"), context_of(session), session.config)
     verdict: Verdict | None = None
@@ -92,7 +94,7 @@ def attempt(session: Session, change: Change) -> Generator[Event, None, bool]:
             _settled(session)
             yield Told(text=f"applied and read back: {change.title}")
             switch = Switch(open_change.toggle_on, open_change.toggle_off, lambda: _settled(session))
-            rounds = prove(session.meter, change, switch, session.result.rate_per_s, seed=1000 * (len(session.seen) + 1), aa=session.baseline)
+            rounds = prove(session.meter, switch, question, session.result.rate_per_s, seed=1000 * (len(session.seen) + 1))
             verdict = yield from _renewing(rounds, open_change)
             open_change.measured(verdict)
             if verdict.status == VerdictStatus.IMPROVED and all(guard_.ok for guard_ in verdict.guards):
@@ -145,7 +147,8 @@ def said(verdict: Verdict) -> str:
     if ratio is None or verdict.before is None or verdict.after is None:
         return verdict.status.value
     interval = f" ({ratio.low:.2f}–{ratio.high:.2f})" if ratio.low is not None and ratio.high is not None else ""
-    return f"{verdict.metric} {verdict.before.value * 1000:.0f} → {verdict.after.value * 1000:.0f} ms, × {ratio.value:.2f}{interval} over {verdict.pairs} pairs"
+    again = f", × {verdict.fresh_ratio.value:.2f} on {verdict.fresh_ratio.n} fresh" if verdict.fresh_ratio else ""
+    return f"{verdict.metric} {verdict.before.value * 1000:.0f} → {verdict.after.value * 1000:.0f} ms, × {ratio.value:.2f}{interval} over {verdict.pairs} pairs{again}"
 
 
 def why_not(verdict: Verdict) -> str:

@@ -158,6 +158,9 @@ class MeasureConfig(Word):
     windows: int = Field(default=5, ge=3, le=100, description="Windows of the baseline.")
     warmup_s: float = Field(default=3.0, ge=0, le=600)
     pairs: int = Field(default=4, ge=3, le=60, description="Pairs of rounds to prove a change, at most.")
+    confirm_pairs: int = Field(
+        default=2, ge=0, le=20, description="Fresh pairs on which an improvement must show again (by half of effect_min) before it is kept; 0: none."
+    )
     pairs_window_s: float = Field(default=4.0, ge=1, le=600, description="Length of one round.")
     settle_s: float = Field(default=1.0, ge=0, le=60, description="Wait after each toggle.")
     metric: Literal["auto", "p95_s", "mean_s", "cpu_per_request"] = Field(

@@ -48,6 +48,7 @@ class Verdict(Word):
     after: Estimate | None = None
     ratio: Estimate | None = None
     difference: Estimate | None = None
+    fresh_ratio: Estimate | None = None  # the same on rounds that had no part in the decision
     detectable_ratio: float | None = None  # the smallest change this could have found
     guards: tuple[Guard, ...] = ()
     reason: str = ""

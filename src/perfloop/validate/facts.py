@@ -93,6 +93,7 @@ def _of_verdict(verdict: Verdict, run_id: str) -> Iterator[Fact]:
         ("before", verdict.before.value if verdict.before else None),
         ("after", verdict.after.value if verdict.after else None),
         ("change", verdict.ratio.value if verdict.ratio else None),
+        ("change", verdict.fresh_ratio.value if verdict.fresh_ratio else None),
     ]
     for role, value in parts:
         if value:

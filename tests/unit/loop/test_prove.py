@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from perfloop.loop.prove import Switch, asked, rounds
+from perfloop.loop.prove import FRESH_SEED, Switch, again, asked, rounds
 from perfloop.model.config import MeasureConfig
 from perfloop.model.event import Told
 from perfloop.model.run import StepSamples, Window
 from perfloop.model.target import Environment
+from perfloop.model.verdict import Proof, Verdict, VerdictStatus
 from perfloop.stats.histogram import Histogram
 from perfloop.validate.question import Question
 
@@ -91,3 +92,46 @@ def test_what_is_asked_is_fixed_by_configuration(where: Environment, strict: boo
     assert asked(None, MeasureConfig(), where).metric == "mean_s"
     assert asked(None, MeasureConfig(metric="cpu_per_request"), where).metric == "cpu_per_request"
     assert asked(None, MeasureConfig(guards="harm"), where).non_inferiority is False
+
+
+def repeated(bench: Bench, left_s: float = 600.0) -> Verdict:
+    """An improvement in three pairs, asked for once more."""
+    bench.left_s = left_s  # type: ignore[attr-defined]
+    bench.config.measure = MeasureConfig(settle_s=0, pairs_window_s=1, confirm_pairs=2)
+    improved = Verdict(status=VerdictStatus.IMPROVED, metric="mean_s of all requests", proof=Proof.TOGGLED, pairs=3, round_s=1.0)
+    bench.on = True
+
+    def turn(on: bool) -> None:
+        bench.on = on
+
+    work = again(bench, Switch(lambda: turn(True), lambda: turn(False), lambda: None), QUESTION, improved, 50.0, 7)  # type: ignore[arg-type]
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            return stop.value
+
+
+def test_an_improvement_is_repeated_on_rounds_that_did_not_decide_it() -> None:
+    bench = Bench(ratio=0.8)
+    verdict = repeated(bench)
+    assert verdict.status == VerdictStatus.IMPROVED
+    assert verdict.fresh_ratio
+    assert verdict.fresh_ratio.n == 2
+    assert 0.7 < verdict.fresh_ratio.value < 0.9
+    assert {seed for _, seed, _ in bench.sent} == {7 + FRESH_SEED, 8 + FRESH_SEED}
+    assert bench.on
+
+
+def test_one_that_does_not_show_again_is_none() -> None:
+    verdict = repeated(Bench(ratio=1.0, noise_s=0.001))
+    assert verdict.status == VerdictStatus.INCONCLUSIVE
+    assert "did not show again" in verdict.reason
+
+
+def test_without_time_for_fresh_rounds_the_verdict_says_so() -> None:
+    bench = Bench(ratio=1.0)
+    verdict = repeated(bench, left_s=10)
+    assert verdict.status == VerdictStatus.IMPROVED
+    assert "not repeated" in verdict.reason
+    assert not bench.sent
