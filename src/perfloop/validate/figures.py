@@ -32,7 +32,10 @@ ABOUT_SHARE = 0.05
 ZEROS_SHARE = 0.05
 #: metrics whose bare numbers are requests a second, or milliseconds
 _BARE_UNITS = {"throughput": "rps", "load": "rps", **dict.fromkeys(("p50", "p95", "p99", "mean", "max", "latency"), "ms"), "queries": "queries", "memory": "mb"}
-_BARE_RATE = re.compile(r"\b(?:throughput|rps|qps|durchsatz)\b(?:\s+(?:is|of|at|now|was|beträgt|ist|von|jetzt))*\s*[:=]?\s*(?P<a>\d[\d,]*(?:\.\d+)?)(?P<k>[kM](?=\W))?(?!\s?[\w%×/]|[.,]\d)", re.IGNORECASE)
+_BARE_RATE = re.compile(
+    r"\b(?:throughput|rps|qps|durchsatz)\b(?:\s+(?:is|of|at|now|was|beträgt|ist|von|jetzt))*\s*[:=]?\s*(?P<a>\d[\d,]*(?:\.\d+)?)(?P<k>[kM](?=\W))?(?!\s?[\w%×/]|[.,]\d)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,12 @@ class _Place:
             if part.strip():
                 yield Sentence(number, part, raw, self.about, before)
                 before = f"{before} {part}".strip()
-        if not heading and not item and len(line) <= _LEAD_IN_MAX_CHARS and (line.rstrip().endswith(":") or (PATH.search(line) and not re.search(r"\.\s|\.$", line))):
+        if (
+            not heading
+            and not item
+            and len(line) <= _LEAD_IN_MAX_CHARS
+            and (line.rstrip().endswith(":") or (PATH.search(line) and not re.search(r"\.\s|\.$", line)))
+        ):
             self.lead_in = line.strip()
 
     def cells(self, number: int, line: str, raw: str) -> Iterator[Sentence]:
@@ -138,4 +143,3 @@ def _plain(line: str, german: bool) -> str:
         text = re.sub(r"(?<![\d,.])(0),(?=\d)|(?<![\d,.])(\d+),(?=(?:\d{1,2}|\d{4,})(?![\d,]))", lambda match: f"{match[1] or match[2]}.", text)
     text = _IN_WORDS.sub(lambda match: f"{_NUMBER_WORDS[match[1].lower()]} {match[2].lower()}", text)
     return INTERVAL.sub(lambda match: match[1] or match[2] or match[3], text)
-

@@ -48,7 +48,14 @@ _RATES = (
     "rps", "qps", "tps", "/s", "req/s", "reqs/s", "req/sec", "reqs/sec", "request/s", "requests/s", "request/sec", "requests/sec", "requests per second",
     "request per second", "requests a second", "request a second", "anfragen pro sekunde", "anfragen/s",
 )  # fmt: skip
-_FACTORS = ("x", "×", "times", "mal", *(f"{dash}fold" for dash in ("", "-")), *(f"{dash}fach{end}" for dash in ("", "-") for end in ("", "e", "es", "en", "er", "em")))
+_FACTORS = (
+    "x",
+    "×",
+    "times",
+    "mal",
+    *(f"{dash}fold" for dash in ("", "-")),
+    *(f"{dash}fach{end}" for dash in ("", "-") for end in ("", "e", "es", "en", "er", "em")),
+)
 SCALES: dict[str, tuple[str, float]] = {
     **{name: ("time", scale) for name, scale in _TIME.items()},
     **dict.fromkeys(("%", "percent", "prozent"), ("share", 0.01)),

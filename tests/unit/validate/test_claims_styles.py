@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.validate.test_claims import FACTS, states
 
 from perfloop.validate.claims import check_text
 from perfloop.validate.prose import is_german
-from tests.unit.validate.test_claims import FACTS, states
 
 PULL_REQUEST = """## Summary
 
