@@ -6,7 +6,23 @@ import getpass
 from collections.abc import Generator
 from pathlib import Path
 
-from perfloop.loop import approving, claims, engineer, growth, knowing, loadtest, messages, opening, past, stopping, stored, trying, trying_settings, undo
+from perfloop.loop import (
+    approving,
+    claims,
+    engineer,
+    growth,
+    knowing,
+    loadtest,
+    messages,
+    metrics,
+    opening,
+    past,
+    stopping,
+    stored,
+    trying,
+    trying_settings,
+    undo,
+)
 from perfloop.loop import gate as gating
 from perfloop.loop import indexes as index_advice
 from perfloop.loop import query as query_loop
@@ -15,6 +31,7 @@ from perfloop.model.advice import IndexesResult
 from perfloop.model.change import Plan
 from perfloop.model.event import Event
 from perfloop.model.messages import PerformanceContext
+from perfloop.model.metrics import MetricsDiagnosis
 from perfloop.model.query import QueryResult
 from perfloop.model.replies import (
     ApprovalsResult,
@@ -124,6 +141,11 @@ def doctor(request: DoctorRequest, cwd: Path | None = None) -> DoctorResult:
 def diagnose(request: DiagnoseRequest, cwd: Path | None = None) -> RunResult:
     """Judge a run's stored evidence again; no traffic."""
     return stored.diagnose(request, cwd)
+
+
+def diagnose_metrics(request: DiagnoseRequest, cwd: Path | None = None) -> MetricsDiagnosis:
+    """Ranked causes from CSV files of metrics; no traffic, and no run is needed."""
+    return metrics.diagnose_metrics(request, cwd)
 
 
 def plan(request: PlanRequest, cwd: Path | None = None) -> Plan:

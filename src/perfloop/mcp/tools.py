@@ -64,6 +64,8 @@ def _context(request: ContextRequest) -> dict[str, Any]:
 
 
 def _diagnose(request: DiagnosisRequest) -> dict[str, Any]:
+    if request.metric_files:
+        return api.diagnose_metrics(request).model_dump(mode="json")
     return brief.diagnosis(api.diagnose(DiagnoseRequest(config=request.config, run=request.run)), full=request.detail == "full")
 
 
@@ -95,7 +97,7 @@ TOOLS = (
     Tool(
         "perf_diagnose",
         "The causes of slowness in one stored run, most time to win back first, each with evidence, place (file and line, or query), fix, and what would disprove it. "
-        "Rules are run again on stored evidence: no traffic. A confidence of possible is a suspicion, not a cause. Next: perf_plan.",
+        "With metrics (one or two CSV files, a column a metric) it ranks the causes of a change in them instead. Rules are run again on stored evidence: no traffic. A confidence of possible is a suspicion, not a cause. Next: perf_plan.",
         DiagnosisRequest,
         _diagnose,
     ),

@@ -19,6 +19,20 @@ class BaselineRequest(Request):
     drop: bool = Field(default=False, description="Drop the named baseline; the run itself stays.")
 
 
+class DiagnoseRequest(Request):
+    """Judge the stored evidence of a run again, or rank causes from CSV files of metrics; no traffic."""
+
+    run: Annotated[RunName, Door(argument=True)] = "last"
+    metrics: tuple[Annotated[str, Field(min_length=1, max_length=4_096)], ...] = Field(
+        default=(), max_length=2, description="CSV files of metrics to rank causes from instead: one (its onset is searched), or BEFORE.csv AFTER.csv."
+    )
+
+    @property
+    def metric_files(self) -> tuple[str, ...]:
+        """The CSV files; a second one may stand as the argument."""
+        return (*self.metrics, self.run) if len(self.metrics) == 1 and self.run != "last" else self.metrics
+
+
 class CompareRequest(Request):
     """Compare run B with run A."""
 

@@ -14,6 +14,7 @@ from perfloop.model.limits import RatePerS, Users, parse_duration_s
 from perfloop.model.loadtest import LoadKind
 from perfloop.model.record_requests import BaselineRequest as BaselineRequest
 from perfloop.model.record_requests import CompareRequest as CompareRequest
+from perfloop.model.record_requests import DiagnoseRequest as DiagnoseRequest
 from perfloop.model.record_requests import GateRequest as GateRequest
 from perfloop.model.record_requests import HistoryRequest as HistoryRequest
 from perfloop.model.record_requests import IndexesRequest as IndexesRequest
@@ -154,12 +155,6 @@ class DoctorRequest(Request):
 
     url: Url = ""
     environment: Environment | None = Field(default=None, description="How careful to be; empty: the configured one.")
-
-
-class DiagnoseRequest(Request):
-    """Judge the stored evidence of a run again; no traffic."""
-
-    run: Annotated[RunName, Door(argument=True)] = "last"
 
 
 class PlanRequest(Request):

@@ -9,7 +9,7 @@ VERBS: dict[str, dict[str, str]] = {
         "indexes": "which indexes a workload wants, and which it does not need",
         "doctor": "what can be measured and changed here, and how to close each gap",
         "capacity": "how far it goes, what ends it, what to add and what that costs",
-        "diagnose": "judge the stored evidence of a run again, without traffic",
+        "diagnose": "judge the stored evidence of a run again, or rank causes from CSV files of metrics; no traffic",
         "gate": "measure two commits interleaved here; fail on a regression or a broken budget",
         "compare": "compare two runs, with proof",
         "context": "what is known about the service, for another agent",
