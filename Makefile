@@ -14,7 +14,7 @@ $(VENV)/.run: pyproject.toml demo/pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(PIP) -e '.[twin,web,mcp,agent,distributed,dev]' -e ./demo
+	$(PIP) -e '.[twin,web,mcp,agent,distributed,mysql,br,dev]' -e ./demo
 	touch $@
 
 demo: $(VENV)/.run  ## the main job on the bundled shop

@@ -19,7 +19,7 @@ from perfloop.cli.output import Output, wants_color
 from perfloop.model.event import Event, PhaseStarted, RunningEstimate, Told
 from perfloop.model.messages import AGENT
 from perfloop.model.result import RunResult
-from perfloop.report.text import counted, estimate, printable
+from perfloop.report.text import counted, estimate, printable, seconds
 
 T = TypeVar("T")
 
@@ -170,7 +170,11 @@ class Screen:
 
 def _numbers(event: RunningEstimate) -> str:
     parts = [counted(event.requests, "request"), f"p95 {estimate(event.p95_s)}" if event.p95_s else "no answer yet"]
-    return ", ".join(parts + ([counted(event.errors, "error")] if event.errors else []))
+    parts += [f"{name} {seconds(value)}" for name, value in (("p50", event.p50_s), ("p99", event.p99_s)) if value is not None]
+    parts += [f"{event.ok_per_s:,.0f}/s"] if event.ok_per_s is not None else []
+    parts += [counted(event.users, "user")] if event.users else []
+    classes = ", ".join(f"{count:,} × {name}" for name, count in sorted(event.errors_by_class.items(), key=lambda item: -item[1]))
+    return ", ".join(parts + ([counted(event.errors, "error") + (f" ({classes})" if classes else "")] if event.errors else []))
 
 
 def _left(left_s: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlsplit
 
 from perfloop.context.peers import peers_of
 from perfloop.context.revision import git_revision
@@ -15,6 +15,7 @@ from perfloop.host.http import Response, fetch, split_url
 from perfloop.host.processes import cpus_of, descendants, is_local, listeners, listening_inodes, listening_pids, start_time_s
 from perfloop.host.secrets import redact_argv, resolve
 from perfloop.model.config import Config
+from perfloop.model.limits import place_of
 from perfloop.model.target import Environment, Process, Target
 
 REACH_TIMEOUT_S = 5.0
@@ -38,6 +39,20 @@ def discover(config: Config, base_dir: str | Path = ".") -> Target:
     local = is_local(parts.hostname or "")
     pids, unknown = _find(parts, named, local)
     return _target(config, base_dir, parts, local, pids, answer.header("server"), unknown)
+
+
+def discover_store(config: Config, base_dir: str | Path = ".") -> Target:
+    """The server of a database or cache behind ``target.url``: its first process, as those of its connections come and go. Nothing is sent to it."""
+    place, named = place_of(config.target.url), _named_process(config)
+    if place.socket and named is None:
+        parts, local = urlsplit(f"//localhost:{place.port or 1}"), True
+        pids: tuple[int, ...] = ()
+        unknown = [f"processes: {place.socket} is a Unix socket; name the server's process with target.process"]
+    else:
+        parts = urlsplit(config.target.url)
+        local = bool(place.socket) or is_local(place.host)
+        pids, unknown = _find(parts, named, local)
+    return _target(config, base_dir, parts, local, pids[:1], "", unknown)
 
 
 def rediscover(target: Target, config: Config, base_dir: str | Path = ".") -> Target:

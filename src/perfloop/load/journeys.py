@@ -11,6 +11,7 @@ from perfloop.errors import UsageError
 from perfloop.model.config import JourneyConfig, StepConfig
 from perfloop.model.journey import Feed, Journey, Journeys, Step
 
+LABEL_MAX = 120
 PATHS_MAX = 500  # concrete paths of one step
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -71,7 +72,29 @@ def _journey(journey: JourneyConfig, folder: Path, number: int) -> Journey:
     )
 
 
+def _label(step: StepConfig) -> str:
+    """A statement without its literals, or a command's name and key, as a name: values are not stored."""
+    if step.command:
+        shown = " ".join(_RANGE.sub("{id}", _VARIABLE.sub(r"{\1}", step.command)).split()[:2])
+    else:
+        from perfloop.sql.fingerprint import normalize  # a parser of SQL, only for those who use it
+
+        shown = " ".join(normalize(_RANGE.sub("$1", _VARIABLE.sub("$1", step.sql))).split())
+    return shown if len(shown) <= LABEL_MAX else shown[: LABEL_MAX - 1] + "…"
+
+
 def _step(step: StepConfig, folder: Path, weight: float) -> Step:
+    if step.sql or step.command:
+        return Step(
+            name=step.name or _label(step),
+            sql=step.sql,
+            command=step.command,
+            weight=weight,
+            checks=step.checks,
+            extracts=step.extracts,
+            think_s=step.think_s,
+            timeout_s=step.timeout_s,
+        )
     paths = expand(step.path) if step.path else tuple(path for given in step.paths for path in expand(given, PATHS_MAX // len(step.paths) or 1))
     shown = _VARIABLE.sub(r"{\1}", _RANGE.sub("{id}", step.path or step.paths[0]))
     for path in paths:

@@ -11,7 +11,7 @@ from typing import cast
 
 from perfloop.load.engines import http
 from perfloop.load.engines.base import End, Engine, Second
-from perfloop.load.merge import merge_checks, merge_journeys, merge_slots, merge_steps
+from perfloop.load.merge import merge_checks, merge_counts, merge_journeys, merge_slots, merge_steps
 from perfloop.model.journey import Workload
 from perfloop.model.run import CheckSamples, HistogramData, JourneySamples, SecondSamples, StepSamples, Window
 from perfloop.stats.histogram import Histogram
@@ -36,6 +36,8 @@ class Progress:
     errors: int
     histogram: Histogram
     second: Second
+    second_s: float  # how long it was
+    errors_by_class: dict[str, int]
     so_far: Callable[[], Window]
 
 
@@ -55,6 +57,7 @@ class _Total:
     sent: int = 0
     ok: int = 0
     errors: int = 0
+    by_class: dict[str, int] = field(default_factory=dict)
 
     def add(self, second: Second) -> None:
         """One second: its counts, its p95 (0 without any success) and its slot."""
@@ -71,6 +74,7 @@ class _Total:
         self.latency.merge(latency)
         self.per_second_p95_s.append(latency.quantile(0.95) or 0.0)
         self.sent, self.ok, self.errors = self.sent + now.sent, self.ok + now.ok, self.errors + sum(now.errors.values())
+        self.by_class = merge_counts((self.by_class, now.errors))
         slot = SecondSamples(
             elapsed_s=second.elapsed_s, sent=now.sent, ok=now.ok, errors=now.errors, bytes_in=now.bytes_in, users=second.users, latency=now.latency
         )
@@ -99,8 +103,19 @@ def run_window(workload: Workload, label: str, engine: ModuleType = http) -> Gen
                 second = next(load)
             except StopIteration as stop:
                 return _window(workload, label, total, stop.value)
+            second_s = max(0.1, second.elapsed_s - total.elapsed_s)
             total.add(second)
-            yield Progress(second.elapsed_s, total.sent, total.ok, total.errors, total.latency, second, partial(_so_far, workload, label, total, started_at))
+            yield Progress(
+                second.elapsed_s,
+                total.sent,
+                total.ok,
+                total.errors,
+                total.latency,
+                second,
+                second_s,
+                dict(total.by_class),
+                partial(_so_far, workload, label, total, started_at),
+            )
     finally:
         load.close()
 

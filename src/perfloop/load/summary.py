@@ -40,6 +40,7 @@ def summarize(label: str, windows: Sequence[Window]) -> Summary:
         lateness_p99_s=max(window.lateness_p99_s for window in windows),
         generator_ok=all(window.generator_ok for window in windows),
         cpu_seconds_per_request=_cpu_per_request(windows),
+        users=max(window.users for window in windows),
     )
 
 

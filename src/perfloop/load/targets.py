@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 from perfloop.errors import CannotMeasure, UsageError
 from perfloop.load.engines.requests import parse_origin
+from perfloop.model.limits import is_store, place_of
 
 
 def check_allowed(url: str, allow_hosts: Sequence[str]) -> tuple[str, ...]:
@@ -16,10 +17,11 @@ def check_allowed(url: str, allow_hosts: Sequence[str]) -> tuple[str, ...]:
     A name counts as local only when *all* its addresses are loopback. ``UsageError`` names the host and the bound (``target.allow_hosts``);
     ``CannotMeasure`` for a name that does not resolve.
     """
-    origin = parse_origin(url)
-    host = origin.host.rstrip(".")
+    host, port = _place(url)
+    if host.startswith("/"):  # a Unix socket
+        return (host,)
     try:
-        found = socket.getaddrinfo(host, origin.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise CannotMeasure(f"the host {host} cannot be resolved", why=str(error), fix="check the name in the URL") from error
     addresses = tuple(dict.fromkeys(str(entry[4][0]).split("%")[0] for entry in found))
@@ -31,6 +33,17 @@ def check_allowed(url: str, allow_hosts: Sequence[str]) -> tuple[str, ...]:
         why=f"it is no local address ({', '.join(addresses[:3])}), and target.allow_hosts {named}",
         fix=f'if it is yours to load, allow it by name: allow_hosts = ["{host}"] under [target] in perfloop.toml',
     )
+
+
+def _place(url: str) -> tuple[str, int]:
+    if not is_store(url):
+        origin = parse_origin(url)
+        return origin.host.rstrip("."), origin.port
+    try:
+        place = place_of(url)
+    except ValueError as error:
+        raise UsageError("the address of the target cannot be used", why=str(error), fix="write postgresql://host:5432/name") from None
+    return place.socket or place.host.rstrip("."), place.port
 
 
 def _loopback(address: str) -> bool:

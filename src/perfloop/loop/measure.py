@@ -9,15 +9,16 @@ from types import ModuleType
 
 from perfloop.errors import CannotMeasure
 from perfloop.host.machine import steal_seconds
-from perfloop.host.processes import allowed_cpus, cpu_seconds, descendants, start_time_s
+from perfloop.host.processes import allowed_cpus, cpu_seconds, descendants, start_time_s, tree_cpu_seconds
 from perfloop.load.engines import http
-from perfloop.load.run import run_window
+from perfloop.load.run import Progress, run_window
 from perfloop.load.search import knee_slo, search_rate
 from perfloop.model.arrival import Timeouts, Tls
 from perfloop.model.base import Estimate
 from perfloop.model.config import Config
 from perfloop.model.event import Event, PhaseStarted, RunningEstimate, Told
 from perfloop.model.journey import Journey, Step, Workload
+from perfloop.model.limits import is_store
 from perfloop.model.result import Slo
 from perfloop.model.run import RateSearch, Window
 from perfloop.model.target import Target
@@ -46,6 +47,8 @@ class Meter:
     journeys: tuple[Journey, ...] = ()
     run_id: str = ""
     engine: ModuleType = http  # what sends: our own, or one on other machines
+    dsn: str = field(default="", repr=False)  # of a database or cache
+    writes_allowed: bool = False
     reshape: Callable[[Workload], Workload] | None = None  # requests or a script of a file instead of the configured ones
     points: list[tuple[float, float]] = field(default_factory=list)  # (concurrency, requests/s) of every ok rate probe
 
@@ -74,6 +77,8 @@ class Meter:
         measure, target = self.config.measure, self.config.target
         workload = Workload(
             base_url=self.target.url,
+            dsn=self.dsn,
+            writes_allowed=self.writes_allowed,
             run_id=self.run_id,
             steps=self.steps,
             journeys=self.journeys,
@@ -101,7 +106,7 @@ class Meter:
     def sent(self, label: str, workload: Workload) -> Generator[Event, None, Window]:
         """One window of this workload. ``CannotMeasure`` where the service died during it."""
         pids = self.pids
-        before, stolen, started = cpu_seconds(pids), steal_seconds(), time.monotonic()
+        before, stolen, started = self._cpu_s(pids), steal_seconds(), time.monotonic()
         load = run_window(workload, label, self.engine)
         try:
             while True:
@@ -110,7 +115,7 @@ class Meter:
                 except StopIteration as stop:
                     window: Window = stop.value
                     break
-                yield RunningEstimate(phase=label, requests=progress.ok, p95_s=_running(progress.histogram), errors=progress.errors, left_s=self.left_s)
+                yield _estimate(label, progress, self.left_s)
         finally:
             load.close()
         ended = [process.pid for process in self.target.processes if start_time_s(process.pid) is None]
@@ -119,8 +124,12 @@ class Meter:
                 f"the service's process {pids[0]} ended during the measurement", why=f"window {label} is not valid", fix="look at the service's own log"
             )
         steal = None if stolen is None else ((steal_seconds() or 0.0) - stolen) / (time.monotonic() - started)
-        measured: Window = window.with_(cpu_seconds=max(0.0, cpu_seconds(pids) - before) if pids else None, steal_share=steal)
+        measured: Window = window.with_(cpu_seconds=max(0.0, self._cpu_s(pids) - before) if pids else None, steal_share=steal)
         return measured
+
+    def _cpu_s(self, pids: Sequence[int]) -> float:
+        """CPU seconds of the service so far; of a database with all the processes that it had and has for its connections."""
+        return sum(tree_cpu_seconds(process.pid) for process in self.target.processes) if is_store(self.target.url) else cpu_seconds(pids)
 
     def series(self, label: str, rate_per_s: float, count: int, duration_s: float, first_seed: int) -> Generator[Event, None, list[Window]]:
         """Several windows with different schedules; the running estimate is over all of them so far.
@@ -221,6 +230,24 @@ class _Held:
 
     def __iter__(self) -> Generator[Event, None, None]:
         self.result = yield from self._generator
+
+
+def _estimate(label: str, progress: Progress, left_s: float) -> RunningEstimate:
+    """What whoever watches sees of a window that runs."""
+    latency, steps = progress.histogram, progress.second.steps
+    return RunningEstimate(
+        phase=label,
+        requests=progress.ok,
+        p95_s=_running(latency),
+        p50_s=latency.quantile(0.5),
+        p99_s=latency.quantile(0.99),
+        errors=progress.errors,
+        errors_by_class=progress.errors_by_class,
+        rate_per_s=round(sum(step.sent for step in steps) / progress.second_s, 1),
+        ok_per_s=round(sum(step.ok for step in steps) / progress.second_s, 1),
+        users=progress.second.users,
+        left_s=left_s,
+    )
 
 
 def _running(histogram: Histogram) -> Estimate | None:

@@ -19,6 +19,7 @@ from perfloop.loop.recover import recover, warn_others
 from perfloop.model.base import utc_now
 from perfloop.model.config import Config
 from perfloop.model.event import Event, Told
+from perfloop.model.limits import is_store
 from perfloop.model.requests import CheckRequest, ImproveRequest, LoadRequest
 from perfloop.model.result import RunResult
 from perfloop.model.target import Environment, Target
@@ -38,6 +39,12 @@ def open_session(request: CheckRequest, kind: Literal["improve", "check", "load"
     config = effective(loaded.config, request, kind)
     if not config.target.url:
         raise UsageError("no URL to measure", fix="perfloop check http://127.0.0.1:8000, or target.url in perfloop.toml (perfloop init URL writes one)")
+    if kind != "load" and is_store(config.target.url):
+        raise UsageError(
+            f"perfloop {kind} measures a service by HTTP",
+            why=f"{config.target.url} is a database or cache",
+            fix="perfloop load sends load to it; perfloop query and perfloop indexes look into a database",
+        )
     check_allowed(config.target.url, config.target.allow_hosts)
     environment = config.target.environment or Environment.STAGING
     rules = policy(config, environment, Approvals().kinds(config.target.url, environment.value))

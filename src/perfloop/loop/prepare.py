@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -15,9 +14,11 @@ from perfloop.errors import CannotMeasure, PerfloopError, UsageError
 from perfloop.host.http import fetch
 from perfloop.host.secrets import resolve
 from perfloop.load.importers.access_log import journeys_from_log
+from perfloop.load.importers.document import is_yaml, read_document
 from perfloop.load.importers.openapi import journeys_from_openapi
 from perfloop.load.journeys import journeys_from_config
 from perfloop.load.summary import summarize
+from perfloop.loop import stores
 from perfloop.loop.measure import Meter, refuse_broken
 from perfloop.loop.sweep import parameters_of
 from perfloop.model.change import Change
@@ -26,6 +27,7 @@ from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.evidence import Evidence
 from perfloop.model.finding import Finding
 from perfloop.model.journey import Journeys, Step
+from perfloop.model.limits import is_store
 from perfloop.model.result import RunResult
 from perfloop.model.run import Window
 from perfloop.report.flame_change import Sampled
@@ -34,7 +36,7 @@ from perfloop.store.journal import Journal
 from perfloop.store.runs import RunStore
 
 LOG_LINES_MAX = 200_000
-OPENAPI_PATHS = ("/openapi.json", "/swagger.json", "/api/openapi.json", "/v3/api-docs")
+OPENAPI_PATHS = ("/openapi.json", "/swagger.json", "/api/openapi.json", "/v3/api-docs", "/openapi.yaml")
 
 
 @dataclass
@@ -74,6 +76,12 @@ class Session:
 
 def understand(session: Session) -> Generator[Event, None, None]:
     """URL → process → runtime, framework, what it talks to; then the journeys."""
+    if is_store(session.config.target.url):
+        meter, asked, notes = yield from stores.known(session.config, session.base_dir, session.policy.environment, session.deadline, session.result.run_id)
+        session.meter = meter
+        session.put(target=meter.target, journeys=asked, state="running")
+        session.note(*session.policy.notes, *meter.target.unknown, *notes)
+        return
     yield PhaseStarted(phase="understand", detail=session.config.target.url, left_s=session.deadline - time.monotonic())
     target = discover(session.config, session.base_dir)
     headers = tuple((name, _header(value, session.base_dir)) for name, value in session.config.target.headers.items())
@@ -205,10 +213,10 @@ def _openapi(session: Session, headers: tuple[tuple[str, str], ...]) -> dict[str
             return None  # the document is a help, not a need
         if response.status == 200:
             try:
-                document = json.loads(response.body)
-            except ValueError:
+                document = read_document(response.body.decode(errors="replace"), path, is_yaml(path) or "yaml" in response.header("content-type"))
+            except UsageError:
                 continue
-            if isinstance(document, dict) and "paths" in document:
+            if "paths" in document:
                 return document
     if target.openapi:
         raise CannotMeasure(f"there is no OpenAPI document at {target.openapi}", fix="correct target.openapi, or write [[journeys]]")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from perfloop.errors import UsageError
 from perfloop.load.importers.access_log import journeys_from_log, replay_from_log, stages_of
+from perfloop.load.importers.document import is_yaml, read_document
 from perfloop.load.importers.har import journey_from_har
 from perfloop.load.importers.openapi import journeys_from_openapi
 from perfloop.model.arrival import Replay
@@ -54,32 +54,16 @@ def source_of(file: str, base_dir: Path, base_url: str, environment: Environment
     writes = environment == Environment.SANDBOX
     if path.suffix == ".py":
         return Source(script=Script(file=str(path.absolute())), text=f"journeys in {path.name}")
-    if path.suffix in (".json", ".har"):
-        document = _json(path)
+    if path.suffix in (".json", ".har", ".yaml", ".yml"):
+        document = read_document(path.read_text(errors="replace"), path.name, is_yaml(path.name))
         if "log" in document:
             journey, text = journey_from_har(document, base_url, writes)
             return Source(journeys=Journeys(journeys=(journey,), source=text), text=text)
         journeys = journeys_from_openapi(document, writes)
         return Source(journeys=journeys, text=journeys.source)
-    if path.suffix in (".yaml", ".yml"):
-        raise UsageError(
-            f"{file} is YAML",
-            why="OpenAPI is read as JSON",
-            fix="convert it: python -c 'import sys,json,yaml; json.dump(yaml.safe_load(sys.stdin),sys.stdout)'",
-        )
     with path.open(errors="replace") as lines:
         journeys = journeys_from_log(lines, LOG_LINES_MAX)
     if not replay:
         return Source(journeys=journeys, text=journeys.source)
     with path.open(errors="replace") as lines:
         return Source(journeys=journeys, replay=replay_from_log(lines, LOG_LINES_MAX, journeys), text=f"{journeys.source}; its arrivals")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(errors="replace"))
-    except ValueError as error:
-        raise UsageError(f"{path.name} is not JSON", why=str(error)[:200], fix="give an OpenAPI document or a HAR file") from error
-    if not isinstance(document, dict):
-        raise UsageError(f"{path.name} holds no object", fix="give an OpenAPI document or a HAR file")
-    return document

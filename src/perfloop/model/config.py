@@ -45,6 +45,11 @@ class StepConfig(Word):
     name: str = Field(default="", description="Label; METHOD and path where empty.")
     path: str = Field(default="", description="Path with query. {a..b} expands to numbers spread over that range.")
     paths: tuple[str, ...] = Field(default=(), description="Several concrete paths, sent in turn.")
+    sql: str = Field(
+        default="",
+        description="For a database as the target: one statement, e.g. select * from orders where id = ${id} or id = {1..1000}. Values are bound, not pasted.",
+    )
+    command: str = Field(default="", description="For Redis as the target: one command, e.g. GET order:{1..1000}.")
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
     headers: dict[str, str] = {}
     body: str = ""
@@ -54,6 +59,11 @@ class StepConfig(Word):
     think_s: Spread = Field(default=(0.0, 0.0), description="Pause after it, between these two.")
     timeout_s: TimeoutS | None = Field(default=None, description="Of this request; empty: measure.timeout_s.")
     redirects_max: int = Field(default=0, ge=0, le=20, description="Redirects to the same origin that are followed.")
+
+    @property
+    def forms(self) -> int:
+        """In how many ways it says what is sent."""
+        return bool(self.path) + bool(self.paths) + bool(self.sql) + bool(self.command)
 
 
 class JourneyConfig(StepConfig):
@@ -73,11 +83,11 @@ class JourneyConfig(StepConfig):
 
     @model_validator(mode="after")
     def _one_path(self) -> JourneyConfig:
-        if bool(self.path) + bool(self.paths) + bool(self.steps) != 1:
-            raise ValueError("a journey needs either path, paths or steps")
+        if self.forms + bool(self.steps) != 1:
+            raise ValueError("a journey needs either path, paths, sql, command or steps")
         for step in self.steps:
-            if bool(step.path) == bool(step.paths):
-                raise ValueError("a step needs either path or paths")
+            if step.forms != 1:
+                raise ValueError("a step needs either path, paths, sql or command")
         return self
 
 
@@ -85,7 +95,10 @@ class TargetConfig(Word):
     """The service, where its data lives, and how to restart it."""
 
     name: str = Field(default="", description="A name for reports; host and port where empty.")
-    url: str = Field(default="", description="Base URL of the service.")
+    url: str = Field(
+        default="",
+        description="Base URL of the service. For perfloop load also postgresql://host:port/name, mysql://… or redis://…, with the login of target.postgres, target.mysql or target.redis.",
+    )
     environment: Environment | None = Field(default=None, description="sandbox, staging or production: safeguards scale with it.")
     process: str = Field(default="auto", description="auto (from the listening socket) or a process id.")
     postgres: str = Field(default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a read-only role: env:NAME or file:PATH.")
@@ -109,6 +122,9 @@ class TargetConfig(Word):
     cert_file: str = Field(default="", description="Certificate to show to the target (mTLS), PEM.")
     key_file: str = Field(default="", description="Its key, PEM; empty: in the same file.")
     health_path: str = Field(default="", description="Path that answers 2xx when the service is healthy; empty: the first step.")
+    allow_writes: bool = Field(
+        default=False, description="For a database or Redis as the target of load, in a sandbox only: statements and commands that change data may be sent."
+    )
     restart_command: str = Field(default="", description="Command that restarts the service and returns when it was told to; run without a shell.")
     restart_timeout_s: TimeoutS = 30.0
     allow_hosts: tuple[str, ...] = Field(default=(), description="Non-local hosts that may be loaded.")

@@ -17,13 +17,19 @@ class PhaseStarted(Word):
 
 
 class RunningEstimate(Word):
-    """The p95 so far in this phase, with its interval."""
+    """Where this phase is: percentiles and errors so far, the p95 with its interval, and the rates of the last second."""
 
     event: Literal["estimate"] = "estimate"
     phase: str
     requests: int
     p95_s: Estimate | None
+    p50_s: float | None = None
+    p99_s: float | None = None
     errors: int = 0
+    errors_by_class: dict[str, int] = {}
+    rate_per_s: float | None = None  # requests that were due in the last second
+    ok_per_s: float | None = None  # answers that were successes
+    users: int = 0  # closed: active now
     left_s: float | None = None
 
 

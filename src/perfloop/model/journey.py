@@ -52,12 +52,15 @@ class Feed(Word):
 class Step(Word):
     """One kind of request. ``name`` is its label everywhere (``GET /orders/{id}``); ``paths`` are concrete paths with query, sent in turn.
 
+    Instead of paths a database gets one statement (``sql``), Redis one command (``command``); in them ``{a..b}`` is a number of that range, another one each time.
     ``${variable}`` in paths, headers and body is replaced by a column of a feed or an extracted value. ``think_s`` is waited after it, between its two bounds.
     """
 
     name: str
     method: str = "GET"
-    paths: tuple[str, ...] = Field(min_length=1)
+    paths: tuple[str, ...] = ()
+    sql: str = ""
+    command: str = ""
     weight: float = Field(default=1.0, gt=0)
     headers: tuple[tuple[str, str], ...] = ()
     body: str = ""
@@ -67,6 +70,12 @@ class Step(Word):
     think_s: Spread = (0.0, 0.0)
     timeout_s: float | None = Field(default=None, ge=0.1, le=300)
     redirects_max: int = Field(default=0, ge=0, le=20, description="Redirects to the same origin that are followed; others are answers.")
+
+    @model_validator(mode="after")
+    def _one_request(self) -> Self:
+        if bool(self.paths) + bool(self.sql) + bool(self.command) != 1:
+            raise ValueError(f"the step {self.name[:80]!r} needs either paths, sql or command")
+        return self
 
 
 class Journey(Word):
@@ -109,7 +118,9 @@ class Journeys(Word):
 class Workload(Word):
     """One window of load. Latency counts from the intended start of each request; what is due after ``duration_s`` is not sent, what was sent is awaited at most ``timeout_s``."""
 
-    base_url: str
+    base_url: str  # of a service, or the address of a database or cache: see ``perfloop.load.engines.database``
+    dsn: str = Field(default="", repr=False)  # of a database or cache: how to connect, credentials included
+    writes_allowed: bool = False  # statements and commands that change data may be sent
     run_id: str = Field(default="", pattern=r"^[A-Za-z0-9._:-]*$", max_length=200)  # by which ``perfloop stop`` finds its processes
     steps: tuple[Step, ...] = ()  # each a journey of its own
     journeys: tuple[Journey, ...] = ()

@@ -6,7 +6,7 @@ Source: the mission's table of accepted input. Each message names the value and 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, Field
 
@@ -45,6 +45,7 @@ def parse_memory_bytes(text: str) -> int:
     return size
 
 
+STORE_SCHEMES = ("postgresql://", "mysql://", "mariadb://", "redis://")
 _SCHEMES = r"(?P<scheme>mysql|mariadb|postgresql|mongodb|redis)"
 _HOST = r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])"
 _NAME = r"(?P<name>[A-Za-z0-9_-]+)"
@@ -72,6 +73,32 @@ def check_connection(text: str) -> str:
     if not match["name"] and match["scheme"] != "redis":
         raise ValueError(f"{text[:80]!r} names no database")
     return text
+
+
+class Place(NamedTuple):
+    """The parts of a connection string: ``socket`` instead of host and port where it names one, ``options`` are TLS options by name."""
+
+    scheme: str
+    host: str
+    port: int
+    name: str
+    socket: str
+    options: dict[str, str]
+
+
+def place_of(text: str) -> Place:
+    """The parts of a connection string; ``ValueError`` as ``check_connection``."""
+    match = _CONNECTION.match(check_connection(text)) or _SOCKET.match(text)
+    assert match is not None
+    found = {"host": "", "socket": "", "port": "", **{name: value or "" for name, value in match.groupdict().items()}}
+    options = dict(pair.split("=", 1) for pair in found["tls"].lstrip("?").split("&") if pair)
+    scheme = "mysql" if found["scheme"] == "mariadb" else found["scheme"]
+    return Place(scheme, found["host"].strip("[]"), int(found["port"] or 0), found["name"] or "", found["socket"], options)
+
+
+def is_store(url: str) -> bool:
+    """True for the address of a database or cache that load can be sent to directly; False for HTTP."""
+    return url.startswith(STORE_SCHEMES)
 
 
 Connection = Annotated[str, AfterValidator(check_connection)]

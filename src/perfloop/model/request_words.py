@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from perfloop.model.base import Word
-from perfloop.model.limits import parse_duration_s
+from perfloop.model.limits import check_connection, is_store, parse_duration_s
 
 BUDGET_MIN_S, BUDGET_MAX_S = 30.0, 86_400.0
 DURATION_MIN_S, DURATION_MAX_S, RAMP_UP_MAX_S = 10.0, 86_400.0, 3_600.0
@@ -30,9 +30,11 @@ def check_budget(text: str) -> str:
 
 
 def check_url(text: str) -> str:
-    """An http or https URL, or nothing; returned unchanged, with ``http://`` before a bare ``host:port``."""
+    """An http or https URL, the address of a database or cache without credentials, or nothing; returned unchanged, with ``http://`` before a bare ``host:port``."""
     if not text or text.startswith(("http://", "https://")):
         return text
+    if is_store(text):
+        return check_connection(text)
     if "://" in text:
         raise ValueError(f"{text[:80]!r} is no http or https address")
     return f"http://{text}"

@@ -15,7 +15,7 @@ class HistogramData(Word):
 
 
 class StepSamples(Word):
-    """One step in one window. ``errors`` maps the error class (connect, timeout_connect, timeout_first_byte, timeout, reset, protocol, status_4xx, status_5xx, check) to its count; ``latency`` holds successes only, from the intended start, in seconds."""
+    """One step in one window. ``errors`` maps the error class (connect, timeout_connect, timeout_first_byte, timeout, reset, protocol, status_4xx, status_5xx, check; server_error of a database or cache; script) to its count; ``latency`` holds successes only, from the intended start, in seconds."""
 
     name: str
     sent: int
@@ -113,6 +113,12 @@ class Summary(Word):
     lateness_p99_s: float = 0.0
     generator_ok: bool = True
     cpu_seconds_per_request: float | None = None
+    users: int = 0  # of closed load; 0: open arrivals
+
+    @property
+    def arrivals(self) -> str:
+        """Who sent it, in words."""
+        return f"{self.users:,} closed user{'' if self.users == 1 else 's'}" if self.users else "open arrivals"
 
 
 class RateProbe(Word):

@@ -95,13 +95,18 @@ def connect_admin(dsn: str, statement_timeout_s: float = ADMIN_STATEMENT_TIMEOUT
     return _connect(dsn, statement_timeout_s, connect_timeout_s, "-c lock_timeout=10s")
 
 
-def _connect(dsn: str, statement_timeout_s: float, connect_timeout_s: int, options: str) -> Connection:
-    parts, address = _parts(dsn), address_of(dsn)
-    parts |= {
+def connection_options(dsn: str, statement_timeout_s: float, connect_timeout_s: int, options: str) -> dict[str, Any]:
+    """What psycopg needs for a connection of ours, password included: name, limits, and further settings of the session. UsageError for a DSN that is none."""
+    parts = _parts(dsn)
+    return parts | {
         "application_name": APPLICATION_NAME,
         "connect_timeout": max(2, int(connect_timeout_s)),
         "options": f"{parts.get('options') or ''} -c statement_timeout={int(statement_timeout_s * 1000)} -c idle_in_transaction_session_timeout=60000 {options}".strip(),
     }
+
+
+def _connect(dsn: str, statement_timeout_s: float, connect_timeout_s: int, options: str) -> Connection:
+    parts, address = connection_options(dsn, statement_timeout_s, connect_timeout_s, options), address_of(dsn)
     text = ""
     try:
         return psycopg.connect(**parts, autocommit=True, prepare_threshold=None)

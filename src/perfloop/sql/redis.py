@@ -32,3 +32,28 @@ def connect_redis(dsn: str) -> Any:
 def redis_text(error: BaseException) -> str:
     """The server's words of an error, on one line; servers and drivers repeat no password."""
     return " ".join(str(error).split())[:300]
+
+
+def command_flags(client: Any) -> dict[str, frozenset[str]]:
+    """What the server says of its commands: flags (readonly, write, admin …) by name in small letters, subcommands as ``config|get``. CannotMeasure where it does not tell."""
+    import redis
+
+    try:
+        told = client.connection_pool.make_connection()
+        told.connect()
+        told.send_command("COMMAND")
+        commands = told.read_response()
+        told.disconnect()
+    except (redis.RedisError, OSError) as error:
+        raise CannotMeasure(
+            "the Redis server does not say what its commands do", why=redis_text(error), fix="let the user run COMMAND: ACL SETUSER NAME +command"
+        ) from None
+    found: dict[str, frozenset[str]] = {}
+    for command in commands:
+        for entry in (command, *(command[9] if len(command) > 9 else ())):  # Redis 7 lists subcommands at this place
+            found[_name(entry[0])] = frozenset(_name(flag) for flag in entry[2])
+    return found
+
+
+def _name(word: Any) -> str:
+    return (word.decode() if isinstance(word, bytes) else str(word)).lower()

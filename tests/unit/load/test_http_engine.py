@@ -37,6 +37,23 @@ def test_counts_every_request_of_the_schedule(serve, answering, window):
     assert len(result.per_second_p95_s) == len(progress)
 
 
+@pytest.mark.parametrize("words", [{}, {"users": 2, "rate_per_s": 0}])
+def test_bytes_out_of_bare_steps_are_those_that_the_server_read(serve, window, words):
+    seen = [0]
+
+    async def count(reader, writer):
+        while data := await reader.read(65_536):
+            seen[0] += len(data)
+            for _ in range(data.count(b"\r\n\r\n")):
+                writer.write(OK)
+
+    for paths in (("/a",), ("/a", "/a-longer-path")):
+        seen[0] = 0
+        samples = one(window(serve(count), steps=(Step(name="x", paths=paths),), **words))
+        assert samples.ok == samples.sent
+        assert samples.bytes_out == seen[0]
+
+
 def test_keeps_connections_alive_and_within_their_bound(serve, window):
     accepted, open_now, most = [], [0], [0]
 

@@ -9,11 +9,57 @@ import pytest
 
 from perfloop.errors import UsageError
 from perfloop.load.importers.access_log import journeys_from_log, template
+from perfloop.load.importers.document import read_document
 from perfloop.load.importers.openapi import journeys_from_openapi
 
 
 def line(request: str, status: int = 200) -> str:
     return f'203.0.113.9 - frank [10/Oct/2024:13:55:36 +0000] "{request}" {status} 2326 "http://ref/" "Mozilla/5.0 (X11)"\n'
+
+
+def test_yaml_documents_say_the_same_as_json() -> None:
+    text = """
+openapi: 3.0.0
+paths:
+  /items/{id}:
+    get:
+      parameters: [{name: id, in: path, required: true, schema: {type: integer, minimum: 3, maximum: 5}}, &page {name: since, in: query, example: 2024-01-31}]
+      responses: {200: {description: one}}
+  /items:
+    get: {parameters: [*page], responses: {200: {description: all}}}
+"""
+    found = journeys_from_openapi(read_document(text, "openapi.yaml", yaml=True))
+    assert found == journeys_from_openapi(
+        {
+            "openapi": "3.0.0",
+            "paths": {
+                "/items/{id}": {
+                    "get": {
+                        "parameters": [
+                            {"name": "id", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 3, "maximum": 5}},
+                            {"name": "since", "in": "query", "example": "2024-01-31"},
+                        ],
+                        "responses": {"200": {"description": "one"}},
+                    }
+                },
+                "/items": {"get": {"parameters": [{"name": "since", "in": "query", "example": "2024-01-31"}], "responses": {"200": {"description": "all"}}}},
+            },
+        }
+    )
+    assert found.steps[0].paths == tuple(f"/items/{number}?since=2024-01-31" for number in (3, 4, 5))
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "!!python/object/apply:os.system ['true']", "a: &a [*a]", "{"])
+def test_yaml_that_is_none(text: str) -> None:
+    with pytest.raises(UsageError):
+        read_document(text, "x.yaml", yaml=True)
+
+
+def test_yaml_that_unfolds_to_a_billion_values() -> None:
+    text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
+    with pytest.raises(UsageError, match="can be read") as raised:
+        read_document(text, "x.yaml", yaml=True)
+    assert "unfolds" in raised.value.why
 
 
 def test_log_paths_are_grouped_and_weighted():

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections import Counter
 from pathlib import Path
 
+import brotli
 import pytest
 
 from perfloop.errors import CannotMeasure, UsageError
+from perfloop.load.engines import reply
+from perfloop.load.engines.reply import ReplyError, unpack
 from perfloop.load.hooks import hooks_of, prepared
 from perfloop.model.arrival import Replay, Stage
 from perfloop.model.journey import Check, Extract, Feed, Journey, Script, Step, Workload
@@ -198,13 +202,26 @@ def test_what_a_measured_call_raises_ends_it_in_a_class(serve, answering, sent, 
     assert "down" in window.first_errors["protocol"]
 
 
-def test_packed_bodies_are_unpacked_where_they_are_looked_at(serve, sent, tmp_path):
-    packed = answer(gzip.compress(b'{"n": 1}'), b"Content-Encoding: gzip")
+@pytest.mark.parametrize(("pack", "name"), [(gzip.compress, b"gzip"), (zlib.compress, b"deflate"), (brotli.compress, b"br")])
+def test_packed_bodies_are_unpacked_where_they_are_looked_at(serve, sent, tmp_path, pack, name):
+    packed = answer(pack(b'{"n": 1}'), b"Content-Encoding: " + name)
     given = script(tmp_path, "async def visit(user):\n    reply = await user.get('/')\n    user.check('one', reply.json()['n'] == 1)\n")
     window = sent(closed(serve(app(lambda *_: packed)), script=given))
     assert window.journeys[0].ok > 0
     assert not window.journeys[0].errors
     assert window.steps[0].bytes_in == window.steps[0].ok * len(packed)
+
+
+def test_packed_bodies_that_are_damaged_or_too_large(monkeypatch):
+    body = bytes(100_000)
+    assert unpack(brotli.compress(body), "br") == body
+    for raw in (brotli.compress(b"x" * 50)[:-2], b"nothing of this kind"):
+        with pytest.raises(ReplyError, match="br"):
+            unpack(raw, "br")
+    monkeypatch.setattr(reply, "BODY_MAX_BYTES", 99_999)
+    for pack, name in ((gzip.compress, "gzip"), (brotli.compress, "br")):
+        with pytest.raises(ReplyError, match="more than 99999 bytes"):
+            unpack(pack(body), name)
 
 
 def test_chunked_bodies_reach_the_journey(serve, answering, sent, tmp_path):

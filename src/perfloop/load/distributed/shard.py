@@ -11,11 +11,12 @@ from typing import Any
 
 from perfloop import __version__
 from perfloop.errors import CannotMeasure, UsageError
-from perfloop.load.engines import http
+from perfloop.load.engines import database, http
 from perfloop.load.engines.base import End, Second
 from perfloop.load.targets import check_allowed
 from perfloop.model.base import SCHEMA_VERSION
 from perfloop.model.journey import Workload
+from perfloop.model.limits import is_store
 
 ALLOW_HOSTS = "PERFLOOP_ALLOW_HOSTS"  # on the worker: its own list, by commas
 LATE_MAX_S = 0.5
@@ -59,7 +60,7 @@ def run_shard(text: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     worker = get_worker()
     key = worker.get_current_task()
     secede()  # type: ignore[no-untyped-call]  # the pool's thread is free for the share of a worker that is lost
-    load = http.run(workload)
+    load = (database if is_store(workload.base_url) else http).run(workload)
     try:
         while True:
             try:

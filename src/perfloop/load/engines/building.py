@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from perfloop.load.engines.asking import Program
+from perfloop.load.engines.asking import Function, Program
 from perfloop.load.engines.crowd import ClosedUsers, OpenUsers, World
 from perfloop.load.engines.declared import body_of, declared, varies
 from perfloop.load.engines.feeds import feeder, load_rows
@@ -20,21 +20,26 @@ from perfloop.load.engines.schedule import Curve, arrival_times, curve_times, ma
 from perfloop.load.engines.scripts import load_script, programs_of
 from perfloop.load.engines.sending import Sending, Source
 from perfloop.load.engines.sources import ClosedBare, Crowd, OpenArrivals
+from perfloop.model.limits import is_store
 
 Plan = dict[str, Any]
+FunctionOf = Callable[[Plan], Function]
 _NUMPY_RATE_PER_S = 2_000  # from here on counting is done by arrays
 
 
 def build(plan: Plan, recorder: Recorder) -> tuple[Sending, Source]:
     """What sends this workload; ``UsageError`` for requests that cannot be made, ``OursError`` for what is missing here."""
-    origin, shard = parse_origin(plan["base_url"]), plan["shard"]
+    shard = plan["shard"]
     if (plan["users"] and not plan["think_s"][1]) or plan["rate_per_s"] > _NUMPY_RATE_PER_S:
         import numpy  # noqa: F401 -- now, and not in the middle of the load
-    if is_bare(plan):
+    if not is_store(plan["base_url"]) and is_bare(plan):
+        origin = parse_origin(plan["base_url"])
         sending = _sending(plan, recorder, origin)
         steps = [_bare_step(plan, step, origin, recorder) for step in plan["steps"]]
         weights = [step["weight"] for step in plan["steps"]]
         if plan["users"]:
+            if len(steps) == len(steps[0][1]) == 1:
+                steps[0][0].bytes_each = len(steps[0][1][0].payload)
             choices = step_choices(weights, f"{plan['seed']}/{shard['index']}")
             return sending, ClosedBare(sending, steps, _crowd(plan), users_of(plan), choices, shard["index"])
         return sending, OpenArrivals(sending, steps, _arrivals(plan, weights), shard["index"])
@@ -50,18 +55,31 @@ def build(plan: Plan, recorder: Recorder) -> tuple[Sending, Source]:
 
 def build_world(plan: Plan, recorder: Recorder) -> tuple[World, list[Program]]:
     """The world of users, and the journeys that they run."""
-    origin = parse_origin(plan["base_url"])
-    sending = _sending(plan, recorder, origin)
     script = plan["script"]
     data = json.loads(script["data"]) if script and script["data"] else None
-    world = World(sending, recorder, origin, plan["headers"], plan["seed"], plan["cookies"], data)
+    world, function_of = _stored(plan, recorder, data) if is_store(plan["base_url"]) else _served(plan, recorder, data)
     world.programs = (Program("", _nothing, recorder.journey("")),)
     if plan.get("hook"):
         return world, []
     if script:
         return world, programs_of(load_script(script), script["weights"], recorder)
     journeys = [{"name": s["name"], "steps": [s], "weight": s["weight"], "feeds": [], "think_s": (0.0, 0.0)} for s in plan["steps"]]
-    return world, [_program(plan, journey, world, origin) for journey in (*journeys, *plan["journeys"])]
+    return world, [_program(plan, journey, world, function_of) for journey in (*journeys, *plan["journeys"])]
+
+
+def _served(plan: Plan, recorder: Recorder, data: Any) -> tuple[World, FunctionOf]:
+    """The world of an HTTP service, and how its declared journeys become functions."""
+    origin = parse_origin(plan["base_url"])
+    world = World(_sending(plan, recorder, origin), recorder, origin, plan["headers"], plan["seed"], plan["cookies"], data)
+    return world, lambda journey: declared(journey, world, origin, plan["headers"])
+
+
+def _stored(plan: Plan, recorder: Recorder, data: Any) -> tuple[World, FunctionOf]:
+    """The same for a database or cache."""
+    from perfloop.load.engines.stores.world import declared_questions, store_world  # a driver and a parser of SQL, only where they are used
+
+    world = store_world(plan, recorder, data)
+    return world, lambda journey: declared_questions(journey, world)
 
 
 def is_bare(plan: Plan) -> bool:
@@ -75,9 +93,9 @@ async def _nothing(user: Any) -> None:
     """The journey of a user who has none yet."""
 
 
-def _program(plan: Plan, journey: Plan, world: World, origin: Origin) -> Program:
+def _program(plan: Plan, journey: Plan, world: World, function_of: FunctionOf) -> Program:
     feeds = [feeder(load_rows(feed, plan["seed"]), lambda why: world.sending.stop_now(why)) for feed in journey["feeds"]]
-    function = declared(journey, world, origin, plan["headers"])
+    function = function_of(journey)
     think_s = tuple(journey["think_s"])
     return Program(journey["name"], function, world.recorder.journey(journey["name"]), journey["weight"], (think_s[0], think_s[1]), feeds)
 

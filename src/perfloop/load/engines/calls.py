@@ -127,6 +127,7 @@ class ClosedCall(Call):
             template = templates[self._turn % len(templates)]
             self._turn += self._turns
             self.payload, self.head, self.idempotent = template.payload, template.head, template.idempotent
+            self.column.bytes_out += len(self.payload)
         self.retried = False
         self.column.sent += 1
 

@@ -43,6 +43,7 @@ class World:
         self.no_head = Head(b"", 0, -1, True)
         self.no_head.error = ""
         self.leaving: Callable[[User], bool] = _stays
+        self.user_type: type[User] = User
 
     def populate(self, programs: Sequence[Program], choices: Iterator[int], think_s: tuple[float, float], stride: int) -> None:
         """The journeys, how they are chosen, the pause between iterations, and how far apart the numbers of a user's iterations are."""
@@ -201,7 +202,7 @@ class OpenUsers:
         if self._free:
             user = self._free.pop()
         elif len(self._all) < USERS_MAX:
-            user = User(self._world, len(self._all))
+            user = self._world.user_type(self._world, len(self._all))
             self._all.append(user)
         else:
             program.count.started += 1
@@ -240,7 +241,7 @@ class ClosedUsers:
             self._gone.discard(user)
             user.begin(now_s)
         for place in range(len(self._all), self._here):
-            user = User(self._world, self._index + place * self._stride)
+            user = self._world.user_type(self._world, self._index + place * self._stride)
             self._all.append(user)
             user.begin(now_s)
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from perfloop.errors import UsageError
 from perfloop.load.engines.asking import Function, Prepared, StepFailed
@@ -22,7 +22,23 @@ _MISSING = object()
 
 def declared(journey: dict[str, Any], world: World, origin: Origin, headers: Sequence[tuple[str, str]]) -> Function:
     """The function of a declared journey: its steps in order; the first that fails ends the iteration."""
-    steps = [_Step(step, world, origin, headers) for step in journey["steps"]]
+    return in_order([_Step(step, world, origin, headers) for step in journey["steps"]])
+
+
+class StepLike(Protocol):
+    """A step that is ready: how it asks, what must be true of the answer, what is taken from it, and the pause after it."""
+
+    think_s: tuple[float, float]
+    checks: Any  # (name, function of the answer) each
+    extracts: Any  # (variable, function of the answer) each
+
+    def send(self, user: Any) -> Any:
+        """Something to await."""
+        ...
+
+
+def in_order(steps: Sequence[StepLike]) -> Function:
+    """The function of these steps; the first that fails ends the iteration."""
 
     async def run(user: User) -> None:
         for step in steps:
@@ -64,7 +80,7 @@ class _Step:
     def __init__(self, step: dict[str, Any], world: World, origin: Origin, headers: Sequence[tuple[str, str]]) -> None:
         self._step, self._world, self._turn = step, world, 0
         self.think_s = tuple(step["think_s"])
-        self.checks = [(check["name"] or _name(check), make_check(check)) for check in step["checks"]]
+        self.checks = [(check["name"] or check_name(check), make_check(check)) for check in step["checks"]]
         self.extracts = [(extract["name"], make_extract(extract)) for extract in step["extracts"]]
         self._static: list[Prepared] = []
         if not varies(step):
@@ -174,7 +190,8 @@ def _pattern(text: str) -> re.Pattern[str]:
         raise UsageError(f"{text[:80]!r} is no regular expression", why=str(error), fix="correct it in the configuration") from error
 
 
-def _name(check: dict[str, Any]) -> str:
+def check_name(check: dict[str, Any]) -> str:
+    """What a check without a name is called: what it demands."""
     of = f"{check['of']} {check['path']}".strip()
     parts = [f"{word.replace('_', ' ')} {check[word]}" for word in ("equals", "contains", "matches", "at_most") if check[word] is not None]
     return f"{of} {' and '.join(parts) or 'is there'}"

@@ -42,6 +42,12 @@ def run(workload: Workload) -> Generator[Second, None, End]:
     ``CannotMeasure`` where a child died, hung or could not go on.
     """
     _check(workload)
+    return (yield from send(workload))
+
+
+def send(workload: Workload) -> Generator[Second, None, End]:
+    """The same for a workload that was checked, of whatever our own processes can ask."""
+    check_ports(workload)
     children: list[Child] = []
     try:
         processes = max(workload.workers, processes_needed(_connections(workload)))
@@ -83,6 +89,20 @@ def _connections(workload: Workload) -> int:
 def _check(workload: Workload) -> None:
     if reason := available():
         raise CannotMeasure("the load engine cannot run", why=reason, fix="pip install uvloop httptools")
+    origin = parse_origin(workload.base_url)
+    for step in (step for journey in workload.all_journeys for step in journey.steps):
+        if not step.paths:
+            raise UsageError(
+                f"the step {step.name[:80]!r} is no HTTP request", why="it has sql or command", fix="give the address of a database or of Redis as the target"
+            )
+        build_templates(origin, step.method, step.paths, (*workload.headers, *step.headers), step.body)
+    for what, file in (("CA", workload.ca_file or workload.tls.ca_file), ("certificate", workload.tls.cert_file), ("key", workload.tls.key_file)):
+        if file and not Path(file).is_file():
+            raise UsageError(f"the {what} file {file} does not exist", fix="give the path of a file in PEM form")
+
+
+def check_ports(workload: Workload) -> None:
+    """``CannotMeasure`` where there are too few local ports for a connection each."""
     users, sources = _connections(workload), len(workload.source_addresses)
     if ports := ports_missing(users, sources):
         raise CannotMeasure(
@@ -90,12 +110,6 @@ def _check(workload: Workload) -> None:
             why=f"there are {ports} from {max(1, sources)} address{'es' if sources > 1 else ''}",
             fix="connect from several addresses: measure.source_addresses (127.0.0.2, 127.0.0.3, … on loopback), or let users share connections",
         )
-    origin = parse_origin(workload.base_url)
-    for step in (step for journey in workload.all_journeys for step in journey.steps):
-        build_templates(origin, step.method, step.paths, (*workload.headers, *step.headers), step.body)
-    for what, file in (("CA", workload.ca_file or workload.tls.ca_file), ("certificate", workload.tls.cert_file), ("key", workload.tls.key_file)):
-        if file and not Path(file).is_file():
-            raise UsageError(f"the {what} file {file} does not exist", fix="give the path of a file in PEM form")
 
 
 def _follow(children: Sequence[Child]) -> Generator[Second, None, End]:

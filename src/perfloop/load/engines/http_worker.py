@@ -150,7 +150,7 @@ async def _hook(plan: dict[str, Any], output: Output) -> None:
         program = Program(plan["hook"], once, recorder.journey(plan["hook"]))
         world.programs = (program,)
         world.next = lambda user, now_s: done.set_result(user.error)  # type: ignore[method-assign]
-        user = User(world, 0)
+        user = world.user_type(world, 0)
         user.begin(time.monotonic(), program)
         try:
             async with asyncio.timeout(HOOK_MAX_S):

@@ -16,7 +16,7 @@ from perfloop.load.engines.connection import Connection
 
 CONNECTING_MAX = 256  # at once: more would only overflow the service's backlog
 #: What is missing on our side, never the service's fault: the window is worth nothing.
-_OURS = {
+OURS = {
     errno.EMFILE: ("the limit of open files is reached", "raise it: ulimit -n 100000"),
     errno.ENFILE: ("the machine is out of open files", "raise it: sysctl fs.file-max"),
     errno.EADDRNOTAVAIL: (
@@ -164,8 +164,8 @@ class Pool:
                 error, detail = "timeout_connect" if route.connect_s else "connect", f"no connection within {patience_s:g} s"
             except OSError as failure:
                 error, detail = "connect", str(failure)
-                if failure.errno in _OURS:
-                    what, fix = _OURS[failure.errno]
+                if failure.errno in OURS:
+                    what, fix = OURS[failure.errno]
                     self.broken = OursError(f"{what}: {failure}", fix)
             else:
                 return

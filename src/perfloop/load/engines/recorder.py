@@ -72,10 +72,11 @@ class Durations:
 class Column:
     """One step since the last line. ``starts``, ``ends`` and ``heads`` of successes grow together until they are counted."""
 
-    __slots__ = ("_recorder", "bytes_in", "bytes_out", "ends", "errors", "heads", "latency", "name", "ok", "sent", "starts", "statuses")
+    __slots__ = ("_recorder", "bytes_each", "bytes_in", "bytes_out", "ends", "errors", "heads", "latency", "name", "ok", "sent", "starts", "statuses")
 
     def __init__(self, name: str, recorder: Recorder) -> None:
         self.name, self._recorder = name, recorder
+        self.bytes_each = 0  # of a request, where all are alike: nothing is added up for each then
         self.starts: list[float] = []
         self.ends: list[float] = []
         self.heads: list[Head] = []
@@ -142,7 +143,7 @@ class Column:
             "ok": self.ok,
             "errors": self.errors,
             "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
+            "bytes_out": self.bytes_out + self.sent * self.bytes_each,
             "statuses": self.statuses,
             "latency": self.latency.to_json(),
         }

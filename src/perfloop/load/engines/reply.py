@@ -11,7 +11,7 @@ from typing import Any
 from perfloop.load.engines.heads import Head
 
 BODY_MAX_BYTES = 256 * 2**20  # unpacked; a small response can unpack to any size
-_NONE = Head(b"", 0, -1, False)
+NO_HEAD = Head(b"", 0, -1, False)
 
 
 class ReplyError(Exception):
@@ -35,7 +35,7 @@ class Reply:
     @classmethod
     def failed(cls, error: str, size_bytes: int, latency_s: float) -> Reply:
         """What a journey gets when no answer came."""
-        return cls(_NONE, b"", error, size_bytes, latency_s)
+        return cls(NO_HEAD, b"", error, size_bytes, latency_s)
 
     @property
     def ok(self) -> bool:
@@ -83,12 +83,8 @@ def unpack(raw: bytes, encoding: str) -> bytes:
             raw = _inflate(raw, 16 + zlib.MAX_WBITS)
         elif name == "deflate":
             raw = _inflate(raw, zlib.MAX_WBITS)
-        elif name == "br" and find_spec("brotli"):
-            brotli = import_module("brotli")
-            try:
-                raw = brotli.decompress(raw)
-            except brotli.error as error:
-                raise ReplyError(f"the response is no br: {error}", "protocol") from error
+        elif name == "br":
+            raw = _unbrotli(raw)
         elif name != "identity":
             raise ReplyError(f"the response is packed as {name}, which was not asked for", "protocol")
     return raw
@@ -103,3 +99,21 @@ def _inflate(raw: bytes, bits: int) -> bytes:
     if reader.unconsumed_tail:
         raise ReplyError(f"the response unpacks to more than {BODY_MAX_BYTES} bytes", "protocol")
     return out
+
+
+def _unbrotli(raw: bytes) -> bytes:
+    if not find_spec("brotli"):
+        raise ReplyError("the response is packed as br, which needs the extra br: pip install 'perfloop[br]'", "protocol")
+    brotli = import_module("brotli")
+    reader, out = brotli.Decompressor(), bytearray()
+    try:
+        out += reader.process(raw, output_buffer_limit=BODY_MAX_BYTES)
+        while not reader.is_finished() and not reader.can_accept_more_data() and len(out) <= BODY_MAX_BYTES:
+            out += reader.process(b"", output_buffer_limit=BODY_MAX_BYTES)
+    except brotli.error as error:
+        raise ReplyError(f"the response is no br: {error}", "protocol") from error
+    if len(out) > BODY_MAX_BYTES:
+        raise ReplyError(f"the response unpacks to more than {BODY_MAX_BYTES} bytes", "protocol")
+    if not reader.is_finished():
+        raise ReplyError("the response is no whole br", "protocol")
+    return bytes(out)

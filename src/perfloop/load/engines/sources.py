@@ -66,8 +66,10 @@ class OpenArrivals:
         column, templates = self._steps[choice]
         turn = self._turns[choice]
         self._turns[choice] = turn + 1
-        call = OpenCall(sending, column, templates[turn % len(templates)], due_s)
+        template = templates[turn % len(templates)]
+        call = OpenCall(sending, column, template, due_s)
         column.sent += 1
+        column.bytes_out += len(template.payload)
         sending.recorder.arrivals.append(due_s)
         sending.recorder.lates.append(time.monotonic() - due_s)
         sending.in_flight += 1

@@ -134,7 +134,7 @@ def _method(result: RunResult) -> list[str]:
     facts = [f"run {result.run_id}, {result.started_at}, {result.target.environment}, {result.target.url}"]
     if result.before:
         noise = f", noise {percent(result.before.noise_cv)}" if result.before.noise_cv is not None else ""
-        facts.append(f"{result.before.windows} windows of {result.before.window_s:g} s at {rate(result.rate_per_s)}, open arrivals{noise}")
+        facts.append(f"{result.before.windows} windows of {result.before.window_s:g} s at {rate(result.rate_per_s)}, {result.before.arrivals}{noise}")
     facts += list(result.notes)
     rows = [f"- {escape(fact)}" for fact in facts]
     after = [result.delivery_notice, ""] if result.delivery_notice and result.kind == "improve" else []

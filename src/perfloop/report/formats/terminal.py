@@ -56,7 +56,11 @@ def render(result: RunResult, color: bool = False, full: bool = False) -> str:
 
 
 def _where(result: RunResult) -> str:
-    windows = f", {result.before.windows} windows of {seconds(result.before.window_s)} at {rate(result.rate_per_s)}, open arrivals" if result.before else ""
+    windows = (
+        f", {result.before.windows} windows of {seconds(result.before.window_s)} at {rate(result.rate_per_s)}, {result.before.arrivals}"
+        if result.before
+        else ""
+    )
     return f"{result.kind} {result.target.url}  run {result.run_id}, {result.target.environment}{windows}"
 
 
