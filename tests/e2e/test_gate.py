@@ -28,6 +28,7 @@ CONFIG = f"""
 path = "/work"
 [measure]
 rate_per_s = 25
+warmup_s = 0.2
 pairs_window_s = 1
 settle_s = 0
 [gate]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from services.server import free_port
 
@@ -45,4 +48,26 @@ def postgres(*settings: str) -> Iterator[Postgres]:
         yield Postgres(f"postgresql://postgres@/postgres?host={folder}&port={port}", port, folder)
     finally:
         pgexec("pg_ctl", ("-w", "-m", "immediate", "-D", str(folder), "stop"), **where)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgres_debian(*settings: str) -> Iterator[Postgres]:
+    """PostgreSQL of the distribution, with its contributed modules, which the embedded one lacks."""
+    binaries = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    user = "postgres" if os.getuid() == 0 else None  # the server refuses to run as root
+    folder = Path(tempfile.mkdtemp(prefix="pl-pg-"))
+    if user:
+        shutil.chown(folder, user)
+    port = free_port()
+    how: dict[str, Any] = {"user": user, "cwd": folder, "check": True, "capture_output": True, "timeout": 60}
+    subprocess.run([binaries / "initdb", "-D", folder / "data", "-U", "postgres", "--auth=trust", "--no-sync"], **how)
+    with (folder / "data" / "postgresql.conf").open("a") as file:
+        file.write("\n".join(("fsync = off", f"port = {port}", f"unix_socket_directories = '{folder}'", "listen_addresses = '127.0.0.1'", *settings, "")))
+    control = [binaries / "pg_ctl", "-D", folder / "data", "-w", "-l", folder / "log"]
+    subprocess.run([*control, "start"], **{**how, "capture_output": False, "stdout": subprocess.DEVNULL})
+    try:
+        yield Postgres(f"postgresql://postgres@127.0.0.1:{port}/postgres", port, folder)
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], **how)
         shutil.rmtree(folder, ignore_errors=True)

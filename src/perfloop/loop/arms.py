@@ -23,7 +23,6 @@ from perfloop.model.target import Target
 from perfloop.validate.question import Question
 
 RATE_PER_S = 20.0
-WARM_UP_S = 2.0
 AA_WINDOWS = 4
 
 
@@ -69,7 +68,8 @@ def started(config: Config, folder: Path, rate_per_s: float | None, stack: ExitS
 
 def warmed(meter: Meter) -> Generator[Event, None, None]:
     """A first window that is not judged."""
-    yield from quiet(meter.window("warm-up", rate_of(meter), WARM_UP_S, seed=0))
+    if warmup_s := meter.config.measure.warmup_s:
+        yield from quiet(meter.window("warm-up", rate_of(meter), warmup_s, seed=0))
 
 
 def alike(meter: Meter) -> Generator[Event, None, list[Window]]:

@@ -11,6 +11,7 @@ from perfloop.loop import arms
 from perfloop.loop.answers import differing
 from perfloop.loop.measure import Meter
 from perfloop.loop.prove import announced
+from perfloop.loop.queries import counted
 from perfloop.loop.stored import opened
 from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.replies import GateResult
@@ -33,10 +34,10 @@ def gate(request: GateRequest, cwd: Path | None) -> Generator[Event, None, GateR
         for arm, name in (("A", request.against), ("B", request.candidate or "the working tree")):
             yield PhaseStarted(phase="start", detail=f"{name} in {folders[arm]}")
             meters[arm] = arms.started(config, folders[arm], request.rate_per_s, stack)
-        return (yield from _measured(request, meters["A"], meters["B"], against, candidate))
+        return (yield from _measured(request, meters["A"], meters["B"], against, candidate, base))
 
 
-def _measured(request: GateRequest, old: Meter, new: Meter, against: str, candidate: str) -> Generator[Event, None, GateResult]:
+def _measured(request: GateRequest, old: Meter, new: Meter, against: str, candidate: str, base: Path) -> Generator[Event, None, GateResult]:
     question = arms.question_of(new.config)
     for meter in (old, new):
         yield from arms.warmed(meter)
@@ -44,7 +45,8 @@ def _measured(request: GateRequest, old: Meter, new: Meter, against: str, candid
     yield from announced(new, f"{request.candidate or 'the working tree'} against {request.against}", question, aa)
     pairs = yield from arms.interleaved(old, new, question, new.config.measure.seed)
     verdict = compare(pairs, question, Proof.TOGGLED)
-    budgets = check_budgets(new.config.gate.budgets, pairs, question)
+    queries = yield from counted(new.config.gate.budgets, old, new, base)
+    budgets = check_budgets(new.config.gate.budgets, pairs, question, queries)
     answers = differing(old, new)
     for text in answers:
         yield Told(level="warning", text=f"answers differ: {text}")

@@ -247,7 +247,9 @@ class IncidentsConfig(Word):
 class BudgetConfig(Word):
     """One performance budget of the gate: absolute (``max``), relative to the other side (``worse_max``), or both; of one endpoint or of all requests."""
 
-    metric: Literal["p50_ms", "p95_ms", "p99_ms", "mean_ms", "error_rate", "cpu_ms_per_request", "bytes_per_response"]
+    metric: Literal["p50_ms", "p95_ms", "p99_ms", "mean_ms", "error_rate", "cpu_ms_per_request", "bytes_per_response", "queries_per_request"] = Field(
+        description="bytes_per_response is the page's weight; queries_per_request counts what the database of target.postgres (by pg_stat_statements) or target.mysql executes."
+    )
     step: str = Field(default="", description="The endpoint; empty: all requests together.")
     max: float | None = Field(default=None, ge=0, description="Highest value allowed, in the metric's unit (error_rate as a share).")
     worse_max: float | None = Field(default=None, ge=0, description="How much higher than the other side it may be; 0.05: 5 %.")
