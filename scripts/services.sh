@@ -11,6 +11,7 @@ need redis-server redis-server
 need memcached memcached
 need nginx nginx-light
 need pgbouncer pgbouncer
+need nft nftables
 need ip iproute2
 command -v cc >/dev/null 2>&1 || packages="$packages gcc libc6-dev"
 [ -x /usr/lib/postgresql/15/bin/postgres ] || packages="$packages postgresql-15"

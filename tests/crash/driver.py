@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from perfloop.change.base import ChangeContext
-from perfloop.change.kinds import app_setting, postgres_index
+from perfloop.change.kinds import app_setting, cpu_quota, postgres_index, tap, tap_redirect
 from perfloop.errors import PerfloopError
 from perfloop.host.secrets import resolve
 from perfloop.loop.guard import Guard
@@ -26,7 +26,7 @@ from perfloop.model.verdict import Proof, Verdict, VerdictStatus
 from perfloop.store.audit import AuditLog
 from perfloop.store.journal import Journal
 
-KINDS: dict[str, Any] = {"app-setting": app_setting, "postgres-index": postgres_index}
+KINDS: dict[str, Any] = {"app-setting": app_setting, "postgres-index": postgres_index, "tap": tap, "tap-redirect": tap_redirect, "cpu-quota": cpu_quota}
 VERDICT = Verdict(
     status=VerdictStatus.IMPROVED,
     metric="p95_s",

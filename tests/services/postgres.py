@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +52,8 @@ def postgres(*settings: str) -> Iterator[Postgres]:
 
 
 @contextmanager
-def postgres_debian(*settings: str) -> Iterator[Postgres]:
-    """PostgreSQL of the distribution, with its contributed modules, which the embedded one lacks."""
+def postgres_debian(*settings: str, files: Mapping[str, bytes] | None = None) -> Iterator[Postgres]:
+    """PostgreSQL of the distribution, with its contributed modules and TLS, which the embedded one lacks; ``files``: put into its data folder."""
     binaries = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     user = "postgres" if os.getuid() == 0 else None  # the server refuses to run as root
     folder = Path(tempfile.mkdtemp(prefix="pl-pg-"))
@@ -64,6 +64,11 @@ def postgres_debian(*settings: str) -> Iterator[Postgres]:
     subprocess.run([binaries / "initdb", "-D", folder / "data", "-U", "postgres", "--auth=trust", "--no-sync"], **how)
     with (folder / "data" / "postgresql.conf").open("a") as file:
         file.write("\n".join(("fsync = off", f"port = {port}", f"unix_socket_directories = '{folder}'", "listen_addresses = '127.0.0.1'", *settings, "")))
+    for name, content in (files or {}).items():
+        (folder / "data" / name).touch(0o600)
+        (folder / "data" / name).write_bytes(content)
+        if user:
+            shutil.chown(folder / "data" / name, user, user)
     control = [binaries / "pg_ctl", "-D", folder / "data", "-w", "-l", folder / "log"]
     subprocess.run([*control, "start"], **{**how, "capture_output": False, "stdout": subprocess.DEVNULL})
     try:

@@ -108,6 +108,12 @@ def folder(pid: int, controller: str) -> Path | None:
     return found[0] if len(found) > 1 else None
 
 
+def own(pid: int, controller: str) -> Path | None:
+    """The folder of the process's own group for a controller, the top one included; None where it cannot be seen."""
+    found = _folders(pid, controller)
+    return found[0] if found else None
+
+
 def members(group: Path) -> tuple[int, ...]:
     """The processes in a group, by pid."""
     return tuple(sorted(int(line) for line in _text(group / "cgroup.procs").split() if line.isdigit()))

@@ -11,7 +11,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 
 from perfloop.errors import CannotMeasure
@@ -23,6 +25,8 @@ _SPIN = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile ti
 _REFERENCE = """
 import sys, time
 burst_s, rest_s, count = float(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+if sys.argv[4:]:
+    with open(sys.argv[4], "w") as group: group.write("0")
 def work(n):
     for _ in range(n): pass
 n, begun = 20000, time.process_time()
@@ -76,12 +80,13 @@ class Competitor:
         return self._process.pid if self._process else None
 
 
-def burst_s(cpu: int, length_s: float, rest_s: float, count: int = 15) -> float:
-    """How long a burst of computing takes on that core now, where it would take ``length_s`` of CPU time; the median of ``count``."""
+def burst_s(cpus: Sequence[int], length_s: float, rest_s: float, count: int = 15, group: Path | None = None) -> float:
+    """How long a burst of computing takes on these cores now, where it would take ``length_s`` of CPU time; the median of ``count``. ``group``: in that control group."""
     taskset = shutil.which("taskset")
     if taskset is None:
         raise CannotMeasure("the reference cannot be pinned", "taskset is missing", "install util-linux")
-    done = run_command([taskset, "-c", str(cpu), sys.executable, "-S", "-c", _REFERENCE, f"{length_s:g}", f"{rest_s:g}", str(count)], timeout_s=COMPETE_MAX_S)
+    argv = [taskset, "-c", ",".join(map(str, cpus)), sys.executable, "-S", "-c", _REFERENCE, f"{length_s:g}", f"{rest_s:g}", str(count)]
+    done = run_command([*argv, str(group / "cgroup.procs")] if group else argv, timeout_s=COMPETE_MAX_S)
     try:
         return float(done.stdout)
     except ValueError:

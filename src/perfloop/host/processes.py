@@ -118,6 +118,15 @@ def cpus_of(pid: int) -> tuple[int, ...]:
         return ()
 
 
+def yields(pid: int) -> bool:
+    """True where a process takes only CPU that nobody else wants: SCHED_IDLE, or nice 19. False where that cannot be seen."""
+    try:
+        idle = getattr(os, "SCHED_IDLE", None)
+        return (idle is not None and os.sched_getscheduler(pid) == idle) or os.getpriority(os.PRIO_PROCESS, pid) >= 19
+    except (OSError, AttributeError):
+        return False
+
+
 def pin(pid: int, cpus: Iterable[int]) -> None:
     """Let all threads of a process run on the given cores only; UsageError for cores that do not exist, CannotMeasure where it is gone or not ours."""
     wanted = set(cpus)

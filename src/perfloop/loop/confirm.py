@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from perfloop.errors import PerfloopError
+from perfloop.errors import PerfloopError, UndoFailed
 from perfloop.loop import sweep
+from perfloop.loop.cpu_less import Compete, cpu_less
+from perfloop.loop.slope import TapInPlace, delay_slope
 from perfloop.model.base import Estimate
 from perfloop.model.event import Event, Told
 from perfloop.model.evidence import ExperimentResult, SoloObservation
@@ -26,8 +27,6 @@ LEFT_MIN_S = 15.0  # less of the run's budget is not spent on experiments
 REPEAT_PATHS_MAX = 3
 REPEATS = 5
 NOOP_RATE_PER_S = 20.0
-CPU_REQUESTS = 12
-SLOWER_MIN = 1.15  # a competitor that does not slow the reference by this much tells nothing
 BUSY_SHARE = 0.4  # of the time that the suspect is at work beside the cheap request
 
 
@@ -37,7 +36,8 @@ class ConfirmTools:
 
     ``solo(step, requests_max, duration_max_s)``: a step alone, with sockets, without stacks. ``window(steps, rate_per_s, duration_s)``: open load.
     ``memory()``: resident bytes of all processes. ``what_if(query, ddl)``: plan cost before and after, and a note; None where there is no twin.
-    ``compete(burst_s, rest_s)``: how often longer such a burst takes beside a competitor on the service's core, and that competitor; None where the service may not be disturbed.
+    ``compete(burst_s, rest_s)``: how often longer such a burst takes with CPU taken away, how it is taken, and what takes it while it is entered; None where the service may not be disturbed.
+    ``tap(peer, address)``: one that is in place before that dependency; None where the configuration names no place for any. ``alone``: as ``solo``, without any probe.
     ``parameters``: integer query parameters of each step beyond those in its paths, with their defaults. ``rate_per_s``: of the look.
     """
 
@@ -47,8 +47,10 @@ class ConfirmTools:
     window: Callable[[tuple[Step, ...], float, float], Window]
     memory: Callable[[], int]
     what_if: Callable[[str, str], tuple[float, float, str]] | None = None
-    compete: Callable[[float, float], tuple[float, AbstractContextManager[object]]] | None = None
+    compete: Compete | None = None
     parameters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    tap: Callable[[str, str], TapInPlace] | None = None
+    alone: Callable[[Step, int, float], StepSamples] | None = None
 
     def step(self, name: str) -> Step | None:
         """The step of that name, where it is one that may be sent at will (GET)."""
@@ -67,23 +69,40 @@ def confirm_all(findings: Sequence[Finding], tools: ConfirmTools, audit: AuditLo
         if key in done:
             continue
         done.add(key)
-        operation = audit.begin(
-            operation="experiment", command=f"{finding.experiment.kind}: {finding.experiment.refutes}", note=f"for {finding.rule}: {finding.title}"
-        )
-        try:
-            result = confirm(finding, tools)
-        except BaseException as error:
-            audit.end(operation, "failure", error_detail=str(error) or type(error).__name__)
-            if not isinstance(error, PerfloopError):
-                raise
-            result = _result(finding, note=f"could not be run: {error}")
-        else:
-            audit.end(operation, "success", note=result.note)
-        results.append(result)
-        level = {True: "warning", False: "good", None: "info"}[result.supports]
-        word = {True: "confirmed", False: "ruled out", None: "not told"}[result.supports]
-        yield Told.model_validate({"level": level, "text": f"{finding.rule} {word} by {result.kind}: {result.note}"})
+        for experiment in (finding.experiment, finding.experiment.otherwise):
+            if experiment is None or (experiment.kind == "delay-slope" and tools.tap is None):
+                continue
+            one = finding.with_(experiment=experiment)
+            if experiment.kind in _ANNOUNCED:
+                yield Told(text=f"experiment for {finding.rule}: {_ANNOUNCED[experiment.kind]}")
+            results.append(_audited(one, tools, audit))
+            yield _told(results[-1])
+            if results[-1].supports is not None:
+                break
     return tuple(results)
+
+
+def _audited(finding: Finding, tools: ConfirmTools, audit: AuditLog) -> ExperimentResult:
+    """One experiment, between its two lines of the audit log."""
+    assert finding.experiment is not None
+    operation = audit.begin(
+        operation="experiment", command=f"{finding.experiment.kind}: {finding.experiment.refutes}", note=f"for {finding.rule}: {finding.title}"
+    )
+    try:
+        result = confirm(finding, tools)
+    except BaseException as error:
+        audit.end(operation, "failure", error_detail=str(error) or type(error).__name__)
+        if not isinstance(error, PerfloopError) or isinstance(error, UndoFailed):
+            raise
+        return _result(finding, note=f"could not be run: {error}")
+    audit.end(operation, "success", note=result.note)
+    return result
+
+
+def _told(result: ExperimentResult) -> Told:
+    level = {True: "warning", False: "good", None: "info"}[result.supports]
+    word = {True: "confirmed", False: "ruled out", None: "not told"}[result.supports]
+    return Told.model_validate({"level": level, "text": f"{result.rule} {word} by {result.kind}: {result.note}"})
 
 
 def confirm(finding: Finding, tools: ConfirmTools) -> ExperimentResult:
@@ -217,38 +236,25 @@ def _mean(samples: StepSamples | None) -> float | None:
 
 
 def _cpu_less(finding: Finding, tools: ConfirmTools) -> ExperimentResult:
-    """Take CPU away: the share of the request that computes gets slower as a reference does; the share that waits does not."""
-    params = _params(finding)
-    step = tools.step(str(params.get("step", "")))
-    burst_s, expected = float(params.get("cpu_s", 0.0)), float(params.get("share", 0.0))
-    if step is None or burst_s <= 0:
-        return _result(finding, note="the endpoint is not a GET of this load")
+    """Take CPU away: ``loop/cpu_less.py``."""
     if tools.compete is None:
-        return _result(finding, note="the service may not be disturbed here, or has no core of its own to compete for")
-    times: tuple[list[float], list[float]] = ([], [])
-    deadline = time.monotonic() + EXPERIMENT_MAX_S
-    reference, competitor = tools.compete(burst_s, min(0.02, burst_s))
-    if reference < SLOWER_MIN:
-        return _result(finding, note=f"a competitor slows a reference on that core by only {reference:.2f}")
-    times[0].append(sweep.latency(tools.solo(step, CPU_REQUESTS, _left(deadline, 1.2))))
-    with competitor:
-        times[1].append(sweep.latency(tools.solo(step, CPU_REQUESTS, _left(deadline, 2.4))))
-    times[0].append(sweep.latency(tools.solo(step, CPU_REQUESTS, _left(deadline, 1.2))))
-    alone, beside = min(times[0]), times[1][0]
-    if alone <= 0 or beside <= 0 or max(times[0]) > 1.5 * alone:
-        return _result(finding, note="the endpoint's time without the competitor is not steady enough to tell")
-    share = (beside / alone - 1) / (reference - 1)
-    note = f"beside a competitor {step.name} takes {beside * 1000:.1f} ms instead of {alone * 1000:.1f}, a reference of {burst_s * 1000:.0f} ms bursts {reference:.2f} times as long: {share:.0%} of the request computes"
-    supports = True if share >= 0.6 * expected else False if share <= 0.25 * expected else None
-    estimate = Estimate(value=share, n=CPU_REQUESTS, unit="share", source="slow-down beside a competitor, over that of the reference")
-    return _result(
-        finding, x=(0.0, 1.0, 0.0), y=(times[0][0], beside, times[0][1]), x_unit="competitors", y_unit="s", supports=supports, estimate=estimate, note=note
-    )
+        return _result(finding, note="the service may not be disturbed here, or perfloop may not take CPU from it")
+    return cpu_less(finding, tools.step(str(_params(finding).get("step", ""))), tools.compete, tools.solo, _result)
 
 
 def _setting_double(finding: Finding, tools: ConfirmTools) -> ExperimentResult:
     """Doubling a pool or the workers restarts the service: that is a change, which ``improve`` tries and proves; a check only says so."""
     return _result(finding, note="this needs a change of a setting and a restart: perfloop improve tries it and proves it, where the setting is configured")
+
+
+def _delay_slope(finding: Finding, tools: ConfirmTools) -> ExperimentResult:
+    """Delay every round trip to a dependency: ``loop/slope.py``."""
+    params = _params(finding)
+    if tools.tap is None:
+        return _result(finding, note="the configuration names no place for a tap: [[target.taps]]")
+    tap = tools.tap(str(params.get("peer", "")), str(params.get("address", "")))
+    alone = tools.alone or (lambda step, requests, longest_s: tools.solo(step, requests, longest_s).samples)
+    return delay_slope(finding, tools.step(str(params.get("step", ""))), tap, alone, _result)
 
 
 def _twin_index(finding: Finding, tools: ConfirmTools) -> ExperimentResult:
@@ -270,4 +276,10 @@ _KINDS: dict[str, Callable[[Finding, ConfirmTools], ExperimentResult]] = {
     "twin-index": _twin_index,
     "cpu-less": _cpu_less,
     "setting-double": _setting_double,
+    "delay-slope": _delay_slope,
+}
+_ANNOUNCED = {
+    "delay-slope": "a tap goes between the service and its dependency (restarts), and holds back each round trip by up to 50 ms",
+    "cpu-less": "a competitor or a quota takes CPU from the service for some seconds",
+    "rate-double": "the load is doubled for some seconds",
 }

@@ -13,6 +13,7 @@ from perfloop.loop.confirm import confirm_all
 from perfloop.loop.experiments import observed_solo, tools_for
 from perfloop.loop.measure import refuse_broken
 from perfloop.loop.prepare import Session
+from perfloop.loop.tapping import Taps
 from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.evidence import Evidence
 from perfloop.model.finding import Diagnosis
@@ -39,7 +40,9 @@ def diagnose(session: Session) -> Generator[Event, None, None]:
     diagnosis = judge(evidence, rules)
     if session.config.measure.experiments and any(finding.experiment for finding in diagnosis.findings):
         yield PhaseStarted(phase="confirm", detail="experiments that would refute the suspects", left_s=session.meter.left_s)
-        results = yield from confirm_all(diagnosis.findings, tools_for(session, access(session), evidence), session.audit, session.meter.left_s)
+        with Taps(session) as taps:
+            tools = tools_for(session, access(session), evidence, taps)
+            results = yield from confirm_all(diagnosis.findings, tools, session.audit, session.meter.left_s)
         evidence = evidence.with_(experiments=evidence.experiments + results)
         diagnosis = judge(evidence, rules)
     session.evidence = evidence

@@ -28,6 +28,25 @@ class SettingConfig(Word):
     restart: bool = Field(default=True, description="The service reads it at start only, so changing it needs the restart command.")
 
 
+class TapConfig(Word):
+    """Where an experiment may put a tap between the service and a dependency, to count and delay its round trips; the service restarts before and after."""
+
+    peer: Literal["postgresql", "mysql", "redis", "http"] = Field(description="What is spoken there.")
+    file: str = Field(default="", description="The file of the service that holds the dependency's address, relative to this configuration.")
+    key: str = Field(default="", description="Its dotted key: a URL, a DSN, host:port, or a port of this machine. Only the address in it is changed.")
+    redirect: str = Field(
+        default="",
+        pattern=r"^$|^\d{1,3}(\.\d{1,3}){3}:\d{1,5}$",
+        description="Instead of file and key: an IPv4 address and port whose new connections from this machine are redirected to the tap by nft, as root, without a restart.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> TapConfig:
+        if bool(self.redirect) == bool(self.file and self.key):
+            raise ValueError("a tap needs either file and key, or redirect")
+        return self
+
+
 class CandidateConfig(Word):
     """A change that you want tried: kept if it is proved to help, undone if not."""
 
@@ -130,6 +149,7 @@ class TargetConfig(Word):
     allow_hosts: tuple[str, ...] = Field(default=(), description="Non-local hosts that may be loaded.")
     source_root: str = Field(default="", description="Folder of the service's own code; empty: its working directory.")
     settings: tuple[SettingConfig, ...] = ()
+    taps: tuple[TapConfig, ...] = ()
 
 
 class HooksConfig(Word):

@@ -43,12 +43,15 @@ class Experiment(Word):
 
     Kinds: ``size-sweep`` (vary a query parameter: ``step``, ``parameter``), ``repeat-same`` (send the very same request again: ``step``),
     ``rate-double`` (``step`` or all: does memory grow with requests), ``noop-beside`` (latency of a cheap step beside ``step``), ``twin-index`` (``ddl``, ``query_id``),
-    ``cpu-less`` (a competitor on the service's core: ``step``, ``cpu_s``, ``share``), ``setting-double`` (``answers``; done by ``improve`` as a change).
+    ``cpu-less`` (a competitor on the service's core: ``step``, ``cpu_s``, ``share``), ``setting-double`` (``answers``; done by ``improve`` as a change),
+    ``delay-slope`` (every round trip to ``peer`` delayed: ``step``, ``trips`` expected per request, 0 where only its being on the path can be refuted).
+    ``otherwise`` is run where this one does not tell.
     """
 
     kind: str
     params: dict[str, Any] = {}
     refutes: str  # the sentence a user reads: "if latency does not grow with page size, this is not it"
+    otherwise: Experiment | None = None
 
 
 class Proposal(Word):

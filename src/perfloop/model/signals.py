@@ -22,13 +22,15 @@ class DiskLoad(Word):
 
 
 class OtherProcess(Word):
-    """A process that is no part of the service and used CPU in the window. ``related``: it is perfloop, or what the service talks to, or a child of one of them."""
+    """A process that is no part of the service and used CPU in the window. ``related``: it is perfloop, or what the service talks to, or a child of one of them.
+    ``yields``: it takes only CPU that nobody else wants (SCHED_IDLE, or nice 19), so that it is no neighbour to blame."""
 
     pid: int
     name: str
     cpu_s: float
     cpus: tuple[int, ...] = ()  # where it may run
     related: bool = False
+    yields: bool = False
 
 
 class CgroupObservation(Word):

@@ -13,7 +13,7 @@ def test_a_reference_is_slowed_and_the_competitor_is_gone_afterwards():
     with Competitor(cpu) as competitor:
         pid = competitor.pid
         assert os.sched_getaffinity(pid) == {cpu}
-        beside_s = burst_s(cpu, 0.03, 0.005, 8)
+        beside_s = burst_s([cpu], 0.03, 0.005, 8)
     assert not Path(f"/proc/{pid}").exists()
     assert competitor.pid is None
     assert beside_s > 0.03

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -221,15 +221,15 @@ def test_taking_cpu_away_slows_what_computes(cpu_share: float, supports: bool | 
     """The reference takes twice as long beside the competitor; of the endpoint only what computes does."""
     busy = [False]
 
-    class Beside:
-        def __enter__(self) -> None:
-            busy[0] = True
-
-        def __exit__(self, *_: object) -> None:
-            busy[0] = False
+    @contextmanager
+    def beside(burst_s: float, rest_s: float) -> Iterator[tuple[float, str]]:
+        assert (burst_s, round(rest_s, 4)) == (0.018, 0.002)
+        busy[0] = True
+        yield 2.0, "a competitor"
+        busy[0] = False
 
     service = Service(lambda _: (0.02 * (1 + cpu_share * busy[0]), 0))
-    tools = service.tools(compete=lambda burst_s, rest_s: (2.0, Beside()))
+    tools = service.tools(compete=beside)
     result = confirm(finding("cpu-hot-spot", "cpu-less", step="ok", cpu_s=0.018, share=0.9), tools)
     assert result.supports is supports
     assert not busy[0]
@@ -238,6 +238,6 @@ def test_taking_cpu_away_slows_what_computes(cpu_share: float, supports: bool | 
 
 
 def test_a_competitor_that_takes_nothing_tells_nothing() -> None:
-    tools = Service(lambda _: (0.02, 0)).tools(compete=lambda burst_s, rest_s: (1.02, nullcontext()))
+    tools = Service(lambda _: (0.02, 0)).tools(compete=lambda burst_s, rest_s: nullcontext((1.02, "a competitor")))
     assert confirm(finding("cpu-hot-spot", "cpu-less", step="ok", cpu_s=0.018, share=0.9), tools).supports is None
     assert confirm(finding("cpu-hot-spot", "cpu-less", step="ok", cpu_s=0.018, share=0.9), Service(lambda _: (0.02, 0)).tools()).supports is None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from perfloop.errors import CannotMeasure
 from perfloop.host import machine
-from perfloop.host.processes import cpus_of
+from perfloop.host.processes import cpus_of, yields
 from perfloop.host.procfs import all_cpu_seconds
 from perfloop.model.evidence import HostObservation, Unavailable
 from perfloop.model.signals import DiskLoad, OtherProcess
@@ -128,7 +128,7 @@ def _others(first: _Reading, last: _Reading, mine: set[int]) -> tuple[OtherProce
         used = cpu_s - before
         if used < OTHERS_MIN_S or pid in mine:
             continue
-        found.append(OtherProcess(pid=pid, name=name, cpu_s=used, cpus=cpus_of(pid), related=_descends(pid, roots, last)))
+        found.append(OtherProcess(pid=pid, name=name, cpu_s=used, cpus=cpus_of(pid), related=_descends(pid, roots, last), yields=yields(pid)))
     return tuple(sorted(found, key=lambda other: -other.cpu_s)[:OTHERS_MAX])
 
 

@@ -7,8 +7,8 @@ Why it costs you
     However many threads and cores there are, the process computes on one; more threads only make each request slower.
 
 How it decides
-    Under load one process uses between ``core_min`` and ``core_max`` of a core, it may use more cores than that, and at least ``idle_min`` of them is idle. Its request threads
-    wait, at lines of its own code or below libraries that only compute, for at least ``share_min`` of the requests' time and ``request_min_s`` per
+    Under load one process uses between ``core_min`` and ``core_max`` of a core, it may use more cores than that, and they are free for it: at least ``idle_min`` of them is idle,
+    or its threads wait for a core for at most ``delay_max`` of the time that they compute. Its request threads wait, at lines of its own code or below libraries that only compute, for at least ``share_min`` of the requests' time and ``request_min_s`` per
     request; sent alone they do not wait there.
 
 What would disprove it
@@ -34,7 +34,7 @@ from perfloop.model.finding import Confidence, Finding, RuleResult
 
 ID = "gil-bound"
 NEEDS = ("stacks", "processes", "window", "host")
-THRESHOLDS = {"core_min": 0.75, "core_max": 1.2, "share_min": 0.2, "request_min_s": 0.003, "idle_min": 0.25}
+THRESHOLDS = {"core_min": 0.75, "core_max": 1.2, "share_min": 0.2, "request_min_s": 0.003, "idle_min": 0.25, "delay_max": 0.15}
 
 
 def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
@@ -49,7 +49,9 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
     waited = sum(sample.wait for sample in waiting)
     rate = reading.rate_per_s
     clear = f"the busiest process uses {used:.2f} of {cores:g} cores, and requests wait {waited:.2f} s per second at lines that only compute"
-    if not limit["core_min"] <= used <= limit["core_max"] or cores < 1.5 or _idle(evidence, allowed) < limit["idle_min"] or rate <= 0:
+    delay = max((process.run_delay_s / process.window_s for process in processes), default=0.0)
+    free = _idle(evidence, allowed) >= limit["idle_min"] or delay <= limit["delay_max"] * used
+    if not limit["core_min"] <= used <= limit["core_max"] or cores < 1.5 or not free or rate <= 0:
         return conclude(ID, evidence, [], clear)
     alone = sum(sample.wait * step.rate_per_s for step in reading.steps.values() for sample in step.samples if _for_lock(sample))
     whole = sum(reading.loaded_time(name) for name in reading.steps)

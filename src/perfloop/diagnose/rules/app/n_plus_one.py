@@ -30,6 +30,7 @@ from perfloop.diagnose.calls import repeated_place
 from perfloop.diagnose.finish import at, conclude, gain, ms, percent, place_of, share_of
 from perfloop.diagnose.frames import Doing, library_path
 from perfloop.diagnose.reading import DATABASE_PEERS, Reading, Sample, StepView
+from perfloop.diagnose.repeats import delay_slope
 from perfloop.model.evidence import Evidence, Frame, QueryLoad
 from perfloop.model.finding import Confidence, Experiment, Finding, Proposal, RuleResult
 
@@ -104,6 +105,13 @@ def _finding(reading: Reading, step: StepView, trips: float, spent: float, limit
             kind="size-sweep",
             params={"subject": step.name, "step": step.name, "measure": "round-trips"},
             refutes="if the round trips do not grow with the size of the result, this is not it",
+            otherwise=delay_slope(
+                step,
+                DATABASE_PEERS,
+                max(DATABASE_PEERS, key=lambda kind: step.round_trips.get(kind, 0.0)),
+                trips,
+                "if latency grows by fewer round trips than were counted, they are not made one after another",
+            ),
         ),
         fix=where + "fetch the related rows in one query: " + _advice(samples),
         prevention="assert the number of queries in tests of list endpoints",

@@ -25,16 +25,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from perfloop.diagnose.calls import calls_of, repeated_place, retry_line
-from perfloop.diagnose.finish import at, code_change, conclude, gain, ms, percent, place_of, share_of, where
+from perfloop.diagnose.calls import calls_of, retry_line
+from perfloop.diagnose.finish import conclude
 from perfloop.diagnose.frames import Doing
 from perfloop.diagnose.reading import HTTP_PEERS, Reading, StepView, seconds
+from perfloop.diagnose.repeats import Repeats, delay_slope, repeated
 from perfloop.model.evidence import Evidence
-from perfloop.model.finding import Confidence, Experiment, Finding, RuleResult
+from perfloop.model.finding import Experiment, Finding, RuleResult
 
 ID = "n-plus-one-http"
 NEEDS = ("solo", "sockets")
 THRESHOLDS = {"calls_min": 5.0, "share_min": 0.3, "request_min_s": 0.01, "many": 12.0}
+
+_WORDS = Repeats(
+    rule=ID,
+    peers=HTTP_PEERS,
+    doing=Doing.HTTP,
+    asks="calls another service",
+    calls="calls to other services",
+    hypothesis="the same call is made once per item; one call for all would do",
+    disproof="the number of calls stays the same when more items are asked for",
+    advice="ask for all items in one call, or call in parallel with a bound",
+    prevention="assert the number of outgoing calls in tests of list endpoints",
+    change="call once for all items",
+)
 
 
 def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
@@ -47,46 +61,19 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
         calls = step.trips(HTTP_PEERS)
         waited = min(step.solo_s or 0.0, max(seconds(step.samples, Doing.HTTP), step.waited(HTTP_PEERS)))
         if calls >= limit["calls_min"] and step.solo_s and waited >= max(limit["share_min"] * step.solo_s, limit["request_min_s"]):
-            finding = _finding(reading, step, calls, waited, limit)
-            found += [finding] if finding else []
+            samples = calls_of(reading, step, Doing.HTTP)
+            if not retry_line(reading, samples):
+                found.append(repeated(reading, step, _WORDS, calls, waited, limit, _experiment(step, calls), samples))
     found.sort(key=lambda finding: -finding.win_back_per_s)
     return conclude(
         ID, evidence, found, f"no endpoint makes {limit['calls_min']:.0f} or more calls to other services per request that cost it; the most is {most:.1f}"
     )
 
 
-def _finding(reading: Reading, step: StepView, calls: float, waited: float, limit: Mapping[str, float]) -> Finding | None:
-    samples = calls_of(reading, step, Doing.HTTP)
-    if retry_line(reading, samples):
-        return None
-    place, _ = repeated_place(reading, samples)
-    looped = place is not None and reading.code.in_loop(place)
-    share = share_of(waited, step.solo_s or 0.0, sum(sample.count for sample in step.samples), "this endpoint alone")
-    saved = waited * (1 - 1 / calls)
-    advice = "ask for all items in one call, or call in parallel with a bound"
-    facts = [
-        f"{calls:.0f} calls to other services per request of {step.name} ({step.requests} requests alone)",
-        f"they take {ms(waited)} of {ms(step.solo_s or 0.0)} per request, {ms(waited / calls)} each",
-    ]
-    facts += [f"made at {at(place, reading.source_root)} in {place.function}()" + (", inside a loop" if looped else "")] if place else []
-    return Finding(
-        rule=ID,
-        confidence=Confidence.LIKELY if looped or calls >= limit["many"] else Confidence.POSSIBLE,
-        title=f"{step.name} calls another service {calls:.0f} times per request, {percent(waited / (step.solo_s or waited))} of its time",
-        place=place_of(place),
-        steps=(step.name,),
-        share=share,
-        win_back_s=gain(saved * step.rate_per_s, step.rate_per_s, share, "this endpoint alone"),
-        win_back_per_s=saved * step.rate_per_s,
-        evidence=tuple(facts),
-        hypothesis="the same call is made once per item; one call for all would do",
-        disproof="the number of calls stays the same when more items are asked for",
-        experiment=Experiment(
-            kind="size-sweep",
-            params={"subject": step.name, "step": step.name, "measure": "http-calls"},
-            refutes="if the calls do not grow with the size of the result, this is not it",
-        ),
-        fix=where(place, reading.source_root) + advice,
-        prevention="assert the number of outgoing calls in tests of list endpoints",
-        proposals=code_change("call once for all items", place, advice),
+def _experiment(step: StepView, calls: float) -> Experiment:
+    return Experiment(
+        kind="size-sweep",
+        params={"subject": step.name, "step": step.name, "measure": "http-calls"},
+        refutes="if the calls do not grow with the size of the result, this is not it",
+        otherwise=delay_slope(step, HTTP_PEERS, "http", calls, "if latency does not grow with the delay of each call, they are not made one after another"),
     )

@@ -32,8 +32,9 @@ from perfloop.diagnose.code import Function
 from perfloop.diagnose.finish import at, code_change, conclude, gain, ms, percent, place_of, share_of, where
 from perfloop.diagnose.frames import Doing
 from perfloop.diagnose.reading import DATABASE_PEERS, HTTP_PEERS, Reading, StepView
+from perfloop.diagnose.repeats import delay_slope
 from perfloop.model.evidence import Evidence, Frame
-from perfloop.model.finding import Confidence, Finding, RuleResult
+from perfloop.model.finding import Confidence, Experiment, Finding, RuleResult
 
 ID = "sequential-calls"
 NEEDS = ("solo", "source")
@@ -135,7 +136,14 @@ def _finding(reading: Reading, step: StepView, seen: _Lines, saved: float) -> Fi
         evidence=tuple(facts),
         hypothesis="the request takes the sum of calls of which it only needs the longest",
         disproof="the calls need one another's effects, or they overlap already",
+        experiment=_experiment(step, len(lines)),
         fix=where(place, root) + advice,
         prevention="a trace of each new endpoint: staircases of calls are visible at once",
         proposals=code_change("make the calls at the same time", place, advice),
     )
+
+
+def _experiment(step: StepView, calls: int) -> Experiment:
+    peers = HTTP_PEERS if step.trips(HTTP_PEERS) >= step.trips(DATABASE_PEERS) else DATABASE_PEERS
+    kind = "http" if peers is HTTP_PEERS else max(DATABASE_PEERS, key=lambda name: step.round_trips.get(name, 0.0))
+    return delay_slope(step, peers, kind, float(calls), "if latency grows by one call only when each takes longer, they overlap already")

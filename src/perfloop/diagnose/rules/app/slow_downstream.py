@@ -30,6 +30,7 @@ from perfloop.diagnose.calls import calls_of
 from perfloop.diagnose.finish import at, conclude, gain, ms, percent, place_of, share_of
 from perfloop.diagnose.frames import Doing
 from perfloop.diagnose.reading import HTTP_PEERS, Reading, StepView, by_place
+from perfloop.diagnose.repeats import delay_slope
 from perfloop.model.evidence import Evidence, Frame
 from perfloop.model.finding import Confidence, Finding, Proposal, RuleResult
 
@@ -111,7 +112,10 @@ def _finding(reading: Reading, peer: str, waits: list[Waits], limit: Mapping[str
         win_back_per_s=per_s,
         evidence=tuple(facts),
         hypothesis="the endpoint is as slow as the service it calls",
-        disproof="sent alone, the endpoint does not wait for its peer",
+        disproof="sent alone, the endpoint does not wait for its peer, or no later than it would without",
+        experiment=delay_slope(
+            worst.step, HTTP_PEERS, "http", 0.0, "if requests are as fast when each call takes longer, they do not wait for it", subject=name
+        ),
         fix=f"{advice}; then speed up the peer",
         prevention="a latency budget and a timeout for every outgoing call",
         proposals=(Proposal(kind="code", title="do not wait for the peer in the request", params=code),),

@@ -95,5 +95,7 @@ def allowed_cores(evidence: Evidence) -> tuple[float, set[int]]:
 def _busy(evidence: Evidence, allowed: set[int]) -> float | None:
     if evidence.host is None or not evidence.host.cpu_busy:
         return None
-    busy = [share for cpu, share in enumerate(evidence.host.cpu_busy) if not allowed or cpu in allowed]
-    return sum(busy) / len(busy) if busy else None
+    host = evidence.host
+    busy = [share for cpu, share in enumerate(host.cpu_busy) if not allowed or cpu in allowed]
+    yielded = sum(other.cpu_s for other in host.others if other.yields and (not allowed or not other.cpus or set(other.cpus) & allowed))
+    return max(0.0, sum(busy) - yielded / max(host.window_s, 1e-9)) / len(busy) if busy else None  # what the idle would take is free

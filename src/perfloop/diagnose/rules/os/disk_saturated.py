@@ -8,8 +8,8 @@ Why it costs you
 
 How it decides
     A disk has requests under way for at least ``busy_min`` of the window and at least ``queue_min`` of them on average, and tasks stall on I/O for at
-    least ``stall_min`` (PSI). Busy alone is no finding: a disk that serves many at once is busy long before it is full. Likely where threads of the service or its
-    database sit in the disk's wait (state D), or the service itself reads and writes there.
+    least ``stall_min`` (PSI). Busy alone is no finding: a disk that serves many at once is busy long before it is full; nor is what others wait for: threads of the
+    service or its database must sit in the disk's wait (state D), or the service itself read and write there.
 
 What would disprove it
     No thread of the service or its database waits for the disk.
@@ -52,11 +52,13 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
     database = sum(count for one in evidence.postgres for query in one.queries for wait, count in query.waits.items() if wait.startswith("IO:"))
     own = sum((process.read_bytes or 0) + (process.written_bytes or 0) for process in evidence.processes)
     felt = waiting >= 0.1 or database > 0 or own >= 0.2 * (disk.read_bytes + disk.written_bytes)
+    if not felt:
+        return conclude(ID, evidence, [], f"{clear}; but nothing of the service waits for it")
     won = max(waiting, database / max(1, max((one.samples for one in evidence.postgres), default=1)))
     advice = "find who reads and writes there, give caches more memory, write in batches, or use a faster disk"
     finding = Finding(
         rule=ID,
-        confidence=Confidence.LIKELY if felt else Confidence.POSSIBLE,
+        confidence=Confidence.LIKELY,
         title=f"disk {disk.name} is {percent(disk.busy_share)} busy, with {disk.queue_mean:.1f} requests under way",
         steps=tuple(reading.steps),
         win_back_s=gain(won, reading.rate_per_s, None, "threads in the disk's wait"),

@@ -7,8 +7,8 @@ Why it costs you
     Pages that were just thrown away are read again, each allocation waits for another's memory, and the next step is the kernel killing the service.
 
 How it decides
-    Tasks stall on memory for at least ``stall_min`` of the window (PSI), or the group's memory limit made the kernel reclaim at least ``hits_min`` times while
-    the service took at least ``faults_min`` major page faults, or something was killed for lack of memory. Likely from ``likely_stall`` on, or where one was killed.
+    The service itself took at least ``faults_min`` major page faults while tasks stalled on memory for at least ``stall_min`` of the window (PSI) or the group's
+    memory limit made the kernel reclaim at least ``hits_min`` times; or something of it was killed for lack of memory. Likely from ``likely_stall`` on, or where one was killed.
 
 What would disprove it
     With more memory latency stays the same.
@@ -44,7 +44,8 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
     faults = sum(process.major_faults for process in evidence.processes)
     free = host.memory_available_bytes / host.memory_total_bytes if host.memory_total_bytes else 1.0
     clear = f"tasks stall on memory for {percent(stall)} of the window, {percent(free)} of it is available, and the service took {faults} major page faults"
-    if stall < limit["stall_min"] and not kills and (hits < limit["hits_min"] or faults < limit["faults_min"]):
+    suffers = faults >= limit["faults_min"]
+    if not kills and not (suffers and (stall >= limit["stall_min"] or hits >= limit["hits_min"])):
         return conclude(ID, evidence, [], clear)
     facts = [clear]
     if group and group.memory_limit_bytes:

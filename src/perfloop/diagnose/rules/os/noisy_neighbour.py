@@ -8,7 +8,7 @@ Why it costs you
 
 How it decides
     Under load the service's threads are runnable without a core for at least ``delay_min`` of the time that they compute, no quota explains it, and others
-    (neither the service, nor what it talks to, nor perfloop) use at least ``others_min`` of the cores that the service may use; or at least
+    (neither the service, nor what it talks to, nor perfloop, nor those that yield to everybody: SCHED_IDLE, nice 19) use at least ``others_min`` of the cores that the service may use; or at least
     ``steal_min`` of the machine's time is stolen by the hypervisor. Likely where they use more than the service, and the wait is at least
     ``likely_share`` of the requests' time.
 
@@ -47,7 +47,7 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
     used = reading.cores_used or 0.0
     delay = sum(process.run_delay_s / process.window_s for process in evidence.processes if process.window_s > 0)
     throttled = sum(process.throttled_s / process.window_s for process in evidence.processes if process.window_s > 0)
-    others = [other for other in host.others if not other.related and (not allowed or not other.cpus or set(other.cpus) & allowed)]
+    others = [other for other in host.others if not other.related and not other.yields and (not allowed or not other.cpus or set(other.cpus) & allowed)]
     taken = sum(other.cpu_s for other in others) / max(host.window_s, 1e-9)
     rate = reading.rate_per_s
     clear = f"others use {taken:.2f} cores of those that the service may use, {percent(host.steal_share)} is stolen, and its threads wait {delay:.2f} s per second for a core"

@@ -7,7 +7,7 @@ Why it costs you
     A page that was swapped out costs a disk read, a hundred thousand times what memory costs; a garbage collector walks over all of them.
 
 How it decides
-    In the window at least ``pages_min`` pages per second come back from swap; likely where the service itself has at least ``swapped_min_bytes`` swapped out
+    In the window at least ``pages_min`` pages per second come back from swap, and the service has memory there or takes major page faults; likely where the service itself has at least ``swapped_min_bytes`` swapped out
     and takes major page faults. Pages that only go out are no finding: nobody waits for them.
 
 What would disprove it
@@ -43,7 +43,7 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
     swapped = sum(process.swap_bytes or 0 for process in evidence.processes)
     faults = sum(process.major_faults for process in evidence.processes)
     clear = f"{back:.0f} pages per second come back from swap, {swapped / 1e6:.0f} MB of the service are swapped out, and it took {faults} major page faults"
-    if back < limit["pages_min"]:
+    if back < limit["pages_min"] or not (faults or swapped):
         return conclude(ID, evidence, [], clear)
     advice = "use less memory, add memory, or keep this service out of swap"
     finding = Finding(

@@ -25,17 +25,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from perfloop.diagnose.finish import code_change, conclude, gain, ms, percent, place_of, share_of
+from perfloop.diagnose.finish import code_change, conclude, gain, percent
 from perfloop.diagnose.occupancy import Group, groups
-from perfloop.diagnose.reading import Reading, by_place
-from perfloop.diagnose.rules.app.thread_pool_exhausted import about, exhausted
+from perfloop.diagnose.reading import Reading
 from perfloop.diagnose.rules.os.cpu_saturated import allowed_cores
+from perfloop.diagnose.waiting_outside import THRESHOLDS as OUTSIDE
+from perfloop.diagnose.waiting_outside import Servers, exhausted, too_few
 from perfloop.model.evidence import Evidence
-from perfloop.model.finding import Confidence, Experiment, Finding, Proposal, RuleResult
+from perfloop.model.finding import Confidence, Finding, RuleResult
 
 ID = "worker-count-wrong"
 NEEDS = ("stacks", "processes", "window", "solo")
-THRESHOLDS = {"busy_min": 0.8, "away_min": 0.5, "share_min": 0.2, "request_min_s": 0.01, "crowd_min": 3.0, "delay_min": 1.0}
+THRESHOLDS = {**OUTSIDE, "crowd_min": 3.0, "delay_min": 1.0}
+_PREVENTION = "size workers by what requests do: waiting needs many, computing one per core"
 
 _WORKING_S = 0.1  # CPU seconds per second from which on a process computes
 
@@ -61,34 +63,16 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
 
 
 def _too_few(reading: Reading, group: Group) -> Finding:
-    lines = by_place(group.samples, lambda sample: sample.wait)
-    place = lines[0][0] if lines else None
-    rate = sum(reading.steps[name].rate_per_s for name in group.steps)
-    share = share_of(group.queued, group.whole, sum(sample.count for sample in group.samples), "latencies and stacks under load")
-    advice = "more workers, or threads in each worker, because these requests wait and do not compute"
-    return Finding(
+    words = Servers(
         rule=ID,
-        confidence=Confidence.LIKELY,
-        title=f"{group.processes} workers of one request each are too few: requests wait {ms(group.queued / rate)} for one",
-        place=place_of(place),
-        steps=group.steps,
-        share=share,
-        win_back_s=gain(group.queued, rate, share, share.source),
-        win_back_per_s=group.queued,
-        evidence=tuple(about(reading, group)),
+        who="workers",
+        title=f"{group.processes} workers of one request each are too few: requests wait {{wait}} for one",
         hypothesis="requests are not begun because every worker has one",
-        disproof="with twice the workers requests wait as long",
-        experiment=Experiment(
-            kind="setting-double", params={"subject": ID, "answers": ID}, refutes="if requests wait as long with twice the workers, this is not it"
-        ),
-        fix=advice,
-        prevention="size workers by what requests do: waiting needs many, computing one per core",
-        actor="devops engineer",
-        proposals=(
-            Proposal(kind="app-setting", title="more workers", params={"answers": ID, "direction": "increase"}),
-            *code_change("more workers or threads", None, advice),
-        ),
+        advice="more workers, or threads in each worker, because these requests wait and do not compute",
+        prevention=_PREVENTION,
+        change="more workers or threads",
     )
+    return too_few(reading, group, words, ID)
 
 
 def _too_many(reading: Reading, working: int, cores: float, computed: float, delayed: float) -> Finding:
@@ -108,7 +92,7 @@ def _too_many(reading: Reading, working: int, cores: float, computed: float, del
         hypothesis="more workers compute than there are cores, so they only delay one another",
         disproof="with half the workers requests take as long",
         fix=advice,
-        prevention="size workers by what requests do: waiting needs many, computing one per core",
+        prevention=_PREVENTION,
         actor="devops engineer",
         proposals=code_change("fewer workers", None, advice),
     )
