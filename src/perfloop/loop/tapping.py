@@ -16,8 +16,8 @@ from perfloop.loop.prepare import Session
 from perfloop.loop.resources import configured_pool
 from perfloop.loop.tries import context_of
 from perfloop.model.change import Change
-from perfloop.model.config import TapConfig
 from perfloop.model.finding import Proposal
+from perfloop.model.taps import TapConfig
 from perfloop.wire.client import Detached, TapCounters
 
 DATABASES = ("postgresql", "mysql")
