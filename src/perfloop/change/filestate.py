@@ -112,12 +112,13 @@ def put_back(change: Change, context: ChangeContext, path: Path, make: Make, tak
 
 
 def forget(change: Change, context: ChangeContext, name: str = "") -> None:
-    """Takes the image away: nothing of ours is left, so undoing again touches nothing."""
+    """Takes the image away: nothing of ours is left, so undoing again touches nothing. Where the state directory is read-only it stays: the old file is back."""
     image = image_path(change, context, name)
     if image is not None:
-        image.unlink(missing_ok=True)
-        for leftover in image.parent.glob(f".{image.name}.*.new"):
-            leftover.unlink(missing_ok=True)
+        with suppress(OSError):
+            image.unlink(missing_ok=True)
+            for leftover in image.parent.glob(f".{image.name}.*.new"):
+                leftover.unlink(missing_ok=True)
 
 
 def _restore(path: Path, old: Image) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -13,6 +14,14 @@ def boot_s() -> float:
     if _BOOT_CLOCK is None:  # macOS has no such clock; its monotonic clock starts at boot
         return time.monotonic()
     return time.clock_gettime(_BOOT_CLOCK)
+
+
+def boot_id() -> str:
+    """Names this start of the machine; empty where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from perfloop.change.base import ChangeContext
+from perfloop.change.hard_limits import broken_limit
 from perfloop.errors import ChangeRefused, PerfloopError, UndoFailed
 from perfloop.loop.recover import announce, incident, undo_change
 from perfloop.loop.signals import Masked, TermIsAnException
@@ -33,6 +35,29 @@ class Guard:
     def __init__(self, journal: Journal, audit: AuditLog, kinds: dict[str, ModuleType], context: ChangeContext, config: Config) -> None:
         self.journal, self.audit, self.kinds, self.config = journal, audit, kinds, config
         self.context = replace(context, image_dir=journal.images)
+        self._watchdog: Watchdog | None = None
+
+    @contextmanager
+    def watched(self, target_url: str) -> Iterator[Watchdog]:
+        """Holds the target, under one watchdog for all changes that are opened in the block one after the other; each has its own without it."""
+        if self._watchdog:
+            yield self._watchdog
+            return
+        with self.journal.lock(target_url):
+            self._watchdog = Watchdog(self.journal.root, self._settings())
+            try:
+                yield self._watchdog
+            finally:
+                self._watchdog.dismiss()
+                self._watchdog = None
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "user": self.config.user,
+            "environment": self.context.environment,
+            "change_ticket": self.config.changes.ticket,
+            "incidents": self.config.incidents.model_dump(),
+        }
 
     def open(self, change: Change, *, run_id: str, target_url: str) -> GuardedChange:
         """A context for one change; nothing happens before it is entered, nor to the target before ``apply``."""
@@ -58,15 +83,13 @@ class GuardedChange:
             raise ChangeRefused(f"not applied: {self.change.title}", why=f"a change of kind {self.change.kind} is shown only", fix="make it by hand")
         self._kind = self._guard.kinds[self.change.kind]
         with ExitStack() as stack:
-            stack.enter_context(self._journal.lock(self._target_url))
+            self._watchdog = stack.enter_context(self._guard.watched(self._target_url))
             if left := self._journal.open_entries(self._target_url):
                 raise ChangeRefused(
                     f"a change is still open on {self._target_url}",
                     why=f"{left[0].change.title} is {left[0].state}",
                     fix=f"perfloop rollback {left[0].change.id}",
                 )
-            self._watchdog = Watchdog(self._journal.root, self._settings())
-            stack.callback(self._watchdog.dismiss)
             stack.enter_context(TermIsAnException())
             self._journal.put(self._entry())
             self._journal.set_state(self.change.id, ChangeState.JOURNALLED)
@@ -78,8 +101,10 @@ class GuardedChange:
         """Makes the change and reads it back; ``ChangeRefused`` where it cannot be made (what it left is undone on the way out).
 
         Outside a sandbox it is undone at once and made again: a rehearsal before it is left on. In a sandbox, and where a change is costly to make, the
-        first round of the proof is the rehearsal; none is kept without.
+        first round of the proof is the rehearsal; none is kept without. A change that would break a hard limit is refused before anything of it is made.
         """
+        if why := broken_limit(self.change, self._context):
+            raise ChangeRefused(f"not applied: {self.change.title}", why=why, fix="choose a smaller value, or give it more memory")
         self._operation = self._begin(self._kind_operation(), "")
         started = time.monotonic()
         self._turn_on()
@@ -212,15 +237,6 @@ class GuardedChange:
             owner_started_s=started_s,
             updated_at=utc_now(),
         )
-
-    def _settings(self) -> dict[str, Any]:
-        config = self._guard.config
-        return {
-            "user": config.user,
-            "environment": self._context.environment,
-            "change_ticket": config.changes.ticket,
-            "incidents": config.incidents.model_dump(),
-        }
 
     def _kind_operation(self) -> str:
         return str(getattr(self._kind, "OPERATION", self.change.kind.replace("-", "_")))

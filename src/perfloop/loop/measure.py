@@ -50,6 +50,7 @@ class Meter:
     dsn: str = field(default="", repr=False)  # of a database or cache
     writes_allowed: bool = False
     reshape: Callable[[Workload], Workload] | None = None  # requests or a script of a file instead of the configured ones
+    watch: Callable[[str, Progress], None] | None = None  # sees each window once a second, by its label; raises to end it at once
     points: list[tuple[float, float]] = field(default_factory=list)  # (concurrency, requests/s) of every ok rate probe
 
     @property
@@ -115,6 +116,8 @@ class Meter:
                 except StopIteration as stop:
                     window: Window = stop.value
                     break
+                if self.watch:
+                    self.watch(label, progress)
                 yield _estimate(label, progress, self.left_s)
         finally:
             load.close()

@@ -33,6 +33,7 @@ def recover(target_url: str | None, *, journal: Journal, audit: AuditLog, incide
     told: list[str] = []
     undone: list[str] = []
     stuck: list[UndoFailed] = []
+    lost: StorageError | None = None
     for entry in journal.open_entries(target_url):
         if entry.state != ChangeState.STUCK and (entry.owner_pid, entry.owner_started_s) != me() and alive(entry.owner_pid, entry.owner_started_s):
             raise ChangeRefused(
@@ -46,16 +47,22 @@ def recover(target_url: str | None, *, journal: Journal, audit: AuditLog, incide
             stuck.append(error)
             announce(error, entry, journal.root, incidents)
             continue
+        except StorageError as error:  # undone, but the disk takes no record: the others are undone all the same
+            lost = error
+            continue
         if after.state == ChangeState.UNDONE:
             undone.append(entry.change.id)
             told.append(f"undone: {entry.change.title} (left open by process {entry.owner_pid}, run {entry.run_id or 'unknown'})")
-    audit.close_abandoned(rolled_back=undone)
+    if not lost:
+        audit.close_abandoned(rolled_back=undone)
     if stuck:
         raise UndoFailed(
             "; ".join(error.what for error in stuck),
             why="; ".join(error.why for error in stuck),
             commands=tuple(command for error in stuck for command in error.commands),
         )
+    if lost:
+        raise lost
     return told
 
 

@@ -91,11 +91,11 @@ def attempt(session: Session, change: Change) -> Generator[Event, None, bool]:
     try:
         with guard.open(change, run_id=session.result.run_id, target_url=session.meter.target.url) as open_change:
             open_change.apply()
-            _settled(session)
+            settled(session)
             yield Told(text=f"applied and read back: {change.title}")
-            switch = Switch(open_change.toggle_on, open_change.toggle_off, lambda: _settled(session))
+            switch = Switch(open_change.toggle_on, open_change.toggle_off, lambda: settled(session))
             rounds = prove(session.meter, switch, question, session.result.rate_per_s, seed=1000 * (len(session.seen) + 1))
-            verdict = yield from _renewing(rounds, open_change)
+            verdict = yield from renewing(rounds, open_change)
             open_change.measured(verdict)
             if verdict.status == VerdictStatus.IMPROVED and all(guard_.ok for guard_ in verdict.guards):
                 open_change.keep()
@@ -117,7 +117,7 @@ def attempt(session: Session, change: Change) -> Generator[Event, None, bool]:
         )
         yield Told(level="warning", text=f"refused: {change.title}: {error.what}")
         return False
-    _settled(session)
+    settled(session)
     health = _health(session)
     not_back = yield from back_in_band(session.meter, session.baseline, session.result.rate_per_s)
     if not_back:
@@ -129,7 +129,7 @@ def attempt(session: Session, change: Change) -> Generator[Event, None, bool]:
     return False
 
 
-def _renewing(rounds: Generator[Event, None, Verdict], change: GuardedChange) -> Generator[Event, None, Verdict]:
+def renewing(rounds: Generator[Event, None, Verdict], change: GuardedChange) -> Generator[Event, None, Verdict]:
     """Passes events on, and with each says to the watchdog that we are alive."""
     while True:
         try:
@@ -164,7 +164,7 @@ def signature(change: Change) -> str:
     return json.dumps([change.kind, change.after, change.resources], sort_keys=True, default=str)
 
 
-def _settled(session: Session) -> None:
+def settled(session: Session) -> None:
     """After a toggle: the service may have a new process."""
     session.meter.target = discover(session.config, session.base_dir)
 
@@ -178,4 +178,4 @@ def _health(session: Session) -> str:
     return "healthy" if response.status < 400 else f"not healthy: status {response.status}"
 
 
-__all__ = ["attempt", "context_of", "next_change", "plan", "said", "signature"]
+__all__ = ["attempt", "context_of", "next_change", "plan", "renewing", "said", "settled", "signature"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from perfloop.context.config import load_config
-from perfloop.errors import UndoFailed, UsageError
+from perfloop.errors import StorageError, UndoFailed, UsageError
 from perfloop.host.secrets import resolve
 from perfloop.loop.recover import roll_back, settle
 from perfloop.model.change import ChangeState, JournalEntry
@@ -29,6 +29,7 @@ def rollback(request: RollbackRequest, cwd: Path | None) -> RollbackResult:
         return _settled(request, journal, config)
     items: list[RollbackItem] = []
     failed: list[UndoFailed] = []
+    lost: StorageError | None = None
     for entry in chosen:  # newest first: later changes stand on earlier ones
         audit = AuditLog(user=config.user, environment=entry.environment, change_ticket=config.changes.ticket or None)
         try:
@@ -37,6 +38,10 @@ def rollback(request: RollbackRequest, cwd: Path | None) -> RollbackResult:
         except UndoFailed as error:
             failed.append(error)
             items.append(_item(entry, verified=False, error=error.what))
+        except StorageError as error:  # undone, but the disk takes no record: the others are undone all the same
+            lost = error
+    if lost and not failed:
+        raise lost
     Forwarder(journal.root).flush(config.incidents, lambda reference: resolve(reference, loaded.base_dir))
     if failed:
         raise UndoFailed(

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
-from perfloop.errors import ChangeRefused, PerfloopError, UndoFailed
+from perfloop.errors import ChangeRefused, PerfloopError, StorageError, UndoFailed
 from perfloop.loop import plugins
 from perfloop.loop.recover import announce, undo_change
 from perfloop.model.change import ChangeState, JournalEntry
@@ -141,7 +141,10 @@ class _Watch:
         deadline = time.monotonic() + 5  # a process that has just been killed may be seen a moment longer
         while self._parent_started_s and alive(self._parent, self._parent_started_s) and time.monotonic() < deadline:
             time.sleep(0.05)
-        self._audit.close_abandoned(rolled_back=undone)
+        try:
+            self._audit.close_abandoned(rolled_back=undone)
+        except StorageError as error:  # the next command writes these lines
+            _say(error)
         return self._exit_code()
 
     def _open(self) -> list[JournalEntry]:
@@ -153,13 +156,20 @@ class _Watch:
         except UndoFailed as error:
             self._failed = True
             announce(error, entry, self._journal.root, self._incidents)
-            sys.stderr.write(error.render() + "\n")
+            _say(error)
         except PerfloopError as error:
             self._failed = True
-            sys.stderr.write(error.render() + "\n")
+            _say(error)
 
     def _exit_code(self) -> int:
         return UndoFailed.exit_code if self._failed else 0
+
+
+def _say(error: PerfloopError) -> None:
+    """Into watchdog.log, as far as its disk takes it."""
+    with suppress(OSError):
+        sys.stderr.write(error.render() + "\n")
+        sys.stderr.flush()
 
 
 def _line(descriptor: int) -> bytes:
@@ -175,5 +185,4 @@ def _line(descriptor: int) -> bytes:
 
 if __name__ == "__main__":
     code = main()
-    sys.stderr.flush()
     os._exit(code)  # an undo that is over its time must not hold the process

@@ -11,22 +11,22 @@ import json
 import os
 import uuid
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from perfloop.errors import StorageError
-from perfloop.host.clocks import boot_s
-from perfloop.host.files import read_limited, storage_error
+from perfloop.host.clocks import boot_id, boot_s
+from perfloop.host.files import read_limited, storage_error, write_atomic
 from perfloop.host.secrets import redact
 from perfloop.model.audit import AuditEvent
 from perfloop.model.base import utc_now
 from perfloop.store import keys, locks, segments
-from perfloop.store.chain import key_id, keyed, line_hash
+from perfloop.store.appending import Appender
+from perfloop.store.chain import key_id
 from perfloop.store.paths import private_dir, state_dir
 
+#: lines among which the begin of an open operation is looked for
+_NEWEST = 10_000
 Outcome = Literal["success", "failure", "rolled_back"]
 
 
@@ -38,7 +38,7 @@ class AuditLog:
     ) -> None:
         self.folder = private_dir(state_dir(root) / "audit")
         self._open = private_dir(self.folder / "open")
-        self._key_file = keys.key_file(self.folder.parent)
+        self._end_of_log = Appender(self.folder, keys.key_file(self.folder.parent))
         self._user, self._environment, self._change_ticket = user, environment, change_ticket
 
     def begin(
@@ -69,11 +69,12 @@ class AuditLog:
             run_id=run_id,
             note=note,
         )
-        event = AuditEvent.model_validate(_redacted(event.model_dump(mode="json")))
+        fields = event.model_dump(mode="json")
+        fields |= _redacted({name: fields[name] for name in ("user", "change_ticket", "command", "resources_affected", "rollback_command", "note")})
         pid, started_s = locks.me()
-        record = {"pid": pid, "started_s": started_s, "began_boot_s": boot_s(), "subject": subject, "event": event.model_dump(mode="json")}
+        record = {"pid": pid, "started_s": started_s, "began_boot_s": boot_s(), "subject": subject, "event": fields}
         _write_new(self._open / f"{operation_id}.json", json.dumps(record).encode())
-        self._append(event)
+        self._end_of_log.append(fields)
         return operation_id
 
     def end(
@@ -91,17 +92,11 @@ class AuditLog:
         record = _load(path)
         if outcome == "failure" and not error_detail:
             error_detail = "no detail was given"
-        fields = record["event"] | {
-            "timestamp": utc_now(),
-            "outcome": outcome,
-            "duration_seconds": round(max(0.0, boot_s() - record["began_boot_s"]), 3),
-            "error_detail": error_detail,
-            "performance_impact": performance_impact,
-            "load_test_results": load_test_results,
-        }
-        if note:
-            fields["note"] = note
-        written = self._append(AuditEvent.model_validate(_redacted(fields)))
+        told: dict[str, Any] = {"error_detail": error_detail, "performance_impact": performance_impact, "load_test_results": load_test_results}
+        told |= {"note": note} if note else {}
+        took_s = round(boot_s() - record["began_boot_s"], 3) if "began_boot_s" in record else None
+        fields = record["event"] | _redacted(told) | {"timestamp": utc_now(), "outcome": outcome, "duration_seconds": took_s}
+        written = self._append(AuditEvent.model_validate(fields))
         path.unlink(missing_ok=True)
         return written
 
@@ -110,6 +105,7 @@ class AuditLog:
         closed = []
         with locks.held(self.folder / "abandoned.lock", what="the audit log"):
             self._sweep()
+            self._after_power_cut()
             for path in sorted(self._open.glob("op-*.json")):
                 try:
                     record = _load(path)
@@ -126,7 +122,8 @@ class AuditLog:
                 if not self._began(path.stem):
                     self._append(AuditEvent.model_validate(record["event"]))
                 undone = record["subject"] in rolled_back
-                detail = f"process {record['pid']} ended before the operation did" + ("; the change was rolled back" if undone else "")
+                who = f"process {record['pid']}" if record["pid"] else "the machine"
+                detail = f"{who} ended before the operation did" + ("; the change was rolled back" if undone else "")
                 self.end(path.stem, "rolled_back" if undone else "failure", error_detail=detail)
                 closed.append(path.stem)
         return tuple(closed)
@@ -140,8 +137,8 @@ class AuditLog:
 
         ``anchors`` are what :meth:`anchor` told at other times and was kept elsewhere; those of another log (another key) are not looked at.
         """
-        with self._locked():
-            key = self._key()
+        with self._end_of_log.locked():
+            key = self._end_of_log.key()
             named = dict(keys.parsed(anchor)[1:] for anchor in anchors if keys.parsed(anchor)[0] == key_id(key))
             problems = segments.problems(self.folder, key, named)
         abandoned = [path.stem for path in self._open.glob("op-*.json") if not _living(path)]
@@ -155,8 +152,8 @@ class AuditLog:
 
     def anchor(self) -> str:
         """``key:lines:hash``, to be kept elsewhere: no log can witness that it was set back to an earlier state, or replaced with its key."""
-        with self._locked():
-            key = self._key()
+        with self._end_of_log.locked():
+            key = self._end_of_log.key()
             head = segments.read_head(self.folder)
         return f"{key_id(key)}:{head.count}:{head.hash}"
 
@@ -166,61 +163,53 @@ class AuditLog:
 
     def prune(self, keep_days: int = 90) -> int:
         """Deletes whole segments older than ``keep_days`` (at least 90) and remembers where the chain goes on; returns how many."""
-        with self._locked():
-            return segments.prune(self.folder, max(keep_days, 90), self._key())
-
-    def _locked(self) -> AbstractContextManager[None]:
-        return locks.held(self.folder / "log.lock", timeout_s=30.0, what="the audit log")
+        with self._end_of_log.locked():
+            return segments.prune(self.folder, max(keep_days, 90), self._end_of_log.key())
 
     def _append(self, event: AuditEvent) -> AuditEvent:
-        with self._locked():
-            key = self._key()
-            if not (self.folder / "head.json").exists() and not segments.files(self.folder):
-                segments.write_head(self.folder, segments.Head(), key)  # so that from the first line on its absence is damage
-            head = segments.recovered_head(self.folder, key)
-            fields = event.model_dump(mode="json") | {"sequence": head.count + 1, "previous_hash": head.hash, "hash": "", "mac": ""}
-            fields["hash"] = line_hash(fields)
-            fields["mac"] = keyed(key, fields["hash"])
-            line = json.dumps(fields, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-            path = segments.current(self.folder, head, datetime.now(UTC))
-            try:
-                size = _append_line(path, line)
-            except OSError as error:
-                raise storage_error(error, path, "write") from None
-            segments.write_head(self.folder, head.advanced(fields["hash"], path.name, size), key)
-        return AuditEvent.model_validate(fields)
-
-    def _key(self) -> bytes:
-        """The key; where it is made now, a log of a perfloop that had none is sealed from its next line on."""
-        known = self._key_file.exists()
-        key = keys.mac_key(self._key_file)
-        if not known and (self.folder / "head.json").exists():
-            head = segments.read_head(self.folder)
-            if not head.mac:
-                segments.write_head(self.folder, replace(head, sealed_from=head.count + 1), key)
-        return key
+        return AuditEvent.model_validate(self._end_of_log.append(event.model_dump(mode="json")))
 
     def _sweep(self) -> None:
         """What a kill in the middle of replacing the head record left."""
-        with self._locked():
+        with self._end_of_log.locked():
             for leftover in self.folder.glob(".head.json.*.new"):
                 leftover.unlink(missing_ok=True)
 
+    def _after_power_cut(self) -> None:
+        """Once after each start of the machine: what had begun then and has no record, because that is not flushed to the disk one by one, gets one from its line."""
+        mark, boot = self.folder / "boot", boot_id()
+        if boot and mark.exists() and mark.read_text() == boot:
+            return
+        begun: dict[str, dict[str, Any]] = {}
+        for line in segments.newest(self.folder, _NEWEST):
+            name = str(line.get("operation_id", ""))
+            if line.get("outcome") == "in_progress":
+                begun[name] = line
+            else:
+                begun.pop(name, None)
+        for name, line in begun.items():
+            path = self._open / f"{name}.json"
+            try:
+                _load(path)
+            except StorageError:  # none, or one that was cut
+                record = {"pid": 0, "started_s": 0.0, "subject": "", "event": line}
+                write_atomic(path, json.dumps(record).encode(), mode=0o600)
+        write_atomic(mark, boot.encode(), mode=0o600)
+
     def _ended(self, operation_id: str) -> bool:
-        return any(record.get("operation_id") == operation_id and record.get("outcome") != "in_progress" for record in segments.newest(self.folder, 10_000))
+        return any(record.get("operation_id") == operation_id and record.get("outcome") != "in_progress" for record in segments.newest(self.folder, _NEWEST))
 
     def _began(self, operation_id: str) -> bool:
-        return any(record.get("operation_id") == operation_id for record in segments.newest(self.folder, 10_000))
+        return any(record.get("operation_id") == operation_id for record in segments.newest(self.folder, _NEWEST))
 
 
 def _write_new(path: Path, data: bytes) -> None:
-    """A new file, on the disk when this returns; one that is cut off by a kill is recognised as such."""
+    """A new file; one that is cut off by a kill is recognised as such. A power cut may lose it: its line in the log, which is on the disk, stands for it then."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             if os.write(descriptor, data) != len(data):
                 raise OSError(errno.ENOSPC, "No space left on device")
-            os.fsync(descriptor)
         except OSError:
             path.unlink(missing_ok=True)
             raise
@@ -238,26 +227,10 @@ def _living(path: Path) -> bool:
     return locks.alive(record["pid"], record["started_s"])
 
 
-def _append_line(path: Path, line: bytes) -> int:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        before = os.fstat(descriptor).st_size
-        try:
-            if os.write(descriptor, line) != len(line):
-                raise OSError(errno.ENOSPC, "No space left on device")
-            os.fsync(descriptor)
-        except OSError:
-            os.ftruncate(descriptor, before)  # half a line would look like tampering
-            raise
-        return before + len(line)
-    finally:
-        os.close(descriptor)
-
-
 def _load(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(read_limited(path, 2**20))
-        assert {"pid", "started_s", "began_boot_s", "subject", "event"} <= record.keys()
+        assert {"pid", "started_s", "subject", "event"} <= record.keys()
     except (ValueError, AssertionError, AttributeError) as error:
         raise StorageError(
             f"the record of an open operation is damaged: {path}", why=str(error) or "fields are missing", fix=f"look at it, then delete it: rm {path}"

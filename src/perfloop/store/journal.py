@@ -55,7 +55,8 @@ class Journal:
         self._locks = private_dir(self.root / "locks")
 
     def put(self, entry: JournalEntry) -> None:
-        """Records a new change; ``StorageError`` where its id is already known."""
+        """Records a new change; ``StorageError`` where its id is already known. The lock of its undo is made first: later the disk may be full."""
+        locks.made(self._lock_path("undo", entry.change.id))
         with self._write() as connection:
             connection.execute(
                 "INSERT INTO changes (change_id, target_url, state, owner_pid, lease_until_monotonic_s, entry) VALUES (?, ?, ?, ?, ?, ?)",
@@ -140,6 +141,7 @@ class Journal:
                 connection.execute("DELETE FROM changes WHERE change_id = ?", (change_id,))
                 connection.execute("DELETE FROM transitions WHERE change_id = ?", (change_id,))
         for (change_id,) in gone:
+            self._lock_path("undo", change_id).unlink(missing_ok=True)
             for image in self.images.glob(f"{change_id}.*"):
                 image.unlink(missing_ok=True)
         return len(gone)
@@ -149,8 +151,11 @@ class Journal:
         return locks.held(self._lock_path("target", same_target(target_url)), timeout_s=timeout_s, what=target_url)
 
     def undo_lock(self, change_id: str, timeout_s: float = LEASE_MAX_S) -> AbstractContextManager[None]:
-        """Held while a change is undone, so that perfloop, its watchdog and a recovery never do it at the same time."""
-        return locks.held(self._lock_path("undo", change_id), timeout_s=timeout_s, what=f"the undo of {change_id}")
+        """Held while a change is undone, so that perfloop, its watchdog and a recovery never do it at the same time.
+
+        Where it is gone and the disk makes no new one, the undo goes on without: it is compare-and-swap, and an undo left undone is worse.
+        """
+        return locks.held(self._lock_path("undo", change_id), timeout_s=timeout_s, what=f"the undo of {change_id}", required=False)
 
     def _lock_path(self, kind: str, name: str) -> Path:
         return self._locks / f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:24]}"

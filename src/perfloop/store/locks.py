@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,24 @@ def me() -> tuple[int, float]:
     return os.getpid(), started_s(os.getpid()) or 0.0
 
 
+#: of the holder's name, so that one overwrites the other
+_NAME_BYTES = 128
+
+
 @contextmanager
-def held(path: Path, *, timeout_s: float = 10.0, what: str = "this") -> Iterator[None]:
-    """Holds the exclusive lock ``path`` for the block; ``ChangeRefused`` names who has it when ``timeout_s`` pass first."""
-    descriptor = _open(path)
+def held(path: Path, *, timeout_s: float = 10.0, what: str = "this", required: bool = True) -> Iterator[None]:
+    """Holds the exclusive lock ``path`` for the block; ``ChangeRefused`` names who has it when ``timeout_s`` pass first.
+
+    A lock that was made before (:func:`made`) is held on a full disk and on a read-only file system too. Where there is none and none can be made:
+    ``StorageError``, or, not ``required``, the block goes on without it.
+    """
+    try:
+        descriptor = _open(path)
+    except StorageError:
+        if required:
+            raise
+        yield
+        return
     try:
         _take(descriptor, timeout_s, what)
         yield
@@ -42,10 +56,17 @@ def held(path: Path, *, timeout_s: float = 10.0, what: str = "this") -> Iterator
         os.close(descriptor)  # which unlocks it
 
 
+def made(path: Path) -> None:
+    """Makes the lock's file beforehand, so that holding it later needs nothing of the disk."""
+    os.close(_open(path))
+
+
 def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
+        with suppress(OSError):  # the kernel locks what is open for reading too
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         raise StorageError(
             f"cannot open the lock {path}", why=error.strerror or str(error), fix="check that the folder is yours and its disk is not full"
         ) from error
@@ -64,16 +85,15 @@ def _take(descriptor: int, timeout_s: float, what: str) -> None:
                 ) from None
         time.sleep(0.02)
     pid, start_s = me()
-    try:  # only a courtesy to whoever waits: a full disk must not cost the lock
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": pid, "started_s": start_s}).encode(), 0)
-    except OSError:
-        return
+    name = json.dumps({"pid": pid, "started_s": start_s}).encode().ljust(_NAME_BYTES)
+    with suppress(OSError):  # only a courtesy to whoever waits: a full disk must not cost the lock
+        if os.pread(descriptor, _NAME_BYTES, 0) != name:
+            os.pwrite(descriptor, name, 0)  # in place: cutting the file first would cost the next fsync a millisecond
 
 
 def _holder(descriptor: int) -> dict[str, Any]:
     try:
-        record = json.loads(os.pread(descriptor, 512, 0) or b"{}")
+        record = json.loads(os.pread(descriptor, _NAME_BYTES, 0) or b"{}")
     except (ValueError, OSError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from perfloop.errors import StorageError
-from perfloop.host.files import read_limited, write_atomic
+from perfloop.host.files import read_limited, storage_error
 from perfloop.store.chain import GENESIS, check_line, keyed
 
 SEGMENT_MAX_BYTES = 8 * 2**20
@@ -62,7 +65,21 @@ def read_head(folder: Path) -> Head:
 
 def write_head(folder: Path, head: Head, key: bytes) -> None:
     """Replaces the head record. It may lag behind after a power cut: the lines, which never do, are adopted then, each by its own key check."""
-    write_atomic(folder / "head.json", json.dumps(asdict(replace(head, mac=head.seal(key)))).encode(), fsync=False, mode=0o600)
+    path = folder / "head.json"
+    new = folder / f".head.json.{os.getpid()}.new"  # whoever writes it holds the log's lock
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            data = json.dumps(asdict(replace(head, mac=head.seal(key)))).encode()
+            if os.write(descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, "No space left on device")
+        finally:
+            os.close(descriptor)
+        new.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise storage_error(error, path, "write") from None
 
 
 def current(folder: Path, head: Head, now: datetime) -> Path:

@@ -147,6 +147,23 @@ def test_an_operation_whose_process_is_gone_gets_its_end_line(tmp_path: Path) ->
     assert audit.verify() == ()
 
 
+def test_a_power_cut_that_lost_the_records_of_open_operations_leaves_none_without_an_end(tmp_path: Path) -> None:
+    audit = filled(tmp_path, 1)
+    audit.close_abandoned()
+    names = [audit.begin(operation=name, command="c") for name in ("gone", "cut")]
+    (audit.folder / "open" / f"{names[0]}.json").unlink()
+    (audit.folder / "open" / f"{names[1]}.json").write_text('{"pid"')
+    (audit.folder / "boot").write_text("an earlier start of the machine")
+    fresh = AuditLog(tmp_path)
+    assert set(fresh.close_abandoned()) == set(names)
+    assert fresh.close_abandoned() == ()
+    ended = {event.operation: event for event in fresh.entries() if event.outcome == "failure"}
+    assert set(ended) == {"gone", "cut"}
+    assert {event.duration_seconds for event in ended.values()} == {None}
+    assert all("the machine ended" in (event.error_detail or "") for event in ended.values())
+    assert fresh.verify() == ()
+
+
 def test_old_segments_go_whole_and_the_chain_still_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "SEGMENT_MAX_BYTES", 1500)
     audit = filled(tmp_path, 6)
