@@ -19,7 +19,7 @@ from perfloop.loop.harm import Watch
 from perfloop.loop.measure import refuse_broken
 from perfloop.loop.prepare import Session
 from perfloop.loop.prove import asked, one_round
-from perfloop.model.change import Change
+from perfloop.model.change import Change, Safety
 from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.result import Tried
 from perfloop.model.run import Window
@@ -44,7 +44,12 @@ class Racer:
 def run(session: Session, changes: list[Change], trials_max: int) -> Generator[Event, None, int]:
     """Races, proofs and keeps until no candidate is worth a proof, or trials or time are spent; returns the trials: candidates raced, and proofs."""
     session.meter.watch = watch = Watch(session.baseline, session.result.rate_per_s, lambda: session.meter.pids)
-    left = [Racer(change) for change in changes]
+    left = []
+    for change in changes:
+        if change.safety == Safety.SHOW or session.policy.refusal(change):
+            yield from tries.attempt(session, change)  # which says why it is shown only
+        else:
+            left.append(Racer(change))
     trials = 0
     while left:
         room = trials_max - trials - 1

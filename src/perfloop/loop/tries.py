@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
+from typing import TypeVar
 
 from perfloop.change.base import ChangeContext
 from perfloop.context.discover import discover
@@ -22,6 +23,7 @@ from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.result import Tried
 from perfloop.model.verdict import Decision, Verdict, VerdictStatus
 
+_Result = TypeVar("_Result")
 #: seconds that one attempt may take at most beside its rounds: build, restarts, undo
 ATTEMPT_SPARE_S = 15.0
 
@@ -129,14 +131,14 @@ def attempt(session: Session, change: Change) -> Generator[Event, None, bool]:
     return False
 
 
-def renewing(rounds: Generator[Event, None, Verdict], change: GuardedChange) -> Generator[Event, None, Verdict]:
+def renewing(rounds: Generator[Event, None, _Result], change: GuardedChange) -> Generator[Event, None, _Result]:
     """Passes events on, and with each says to the watchdog that we are alive."""
     while True:
         try:
             event = next(rounds)
         except StopIteration as stop:
-            verdict: Verdict = stop.value
-            return verdict
+            result: _Result = stop.value
+            return result
         change.renew()
         yield event
 
