@@ -50,7 +50,7 @@ class Meter:
     dsn: str = field(default="", repr=False)  # of a database or cache
     writes_allowed: bool = False
     reshape: Callable[[Workload], Workload] | None = None  # requests or a script of a file instead of the configured ones
-    watch: Callable[[str, Progress], None] | None = None  # sees each window once a second, by its label; raises to end it at once
+    watch: Callable[[str, Progress], None] = lambda _label, _progress: None  # sees each window once a second, by its label; raises to end it at once
     points: list[tuple[float, float]] = field(default_factory=list)  # (concurrency, requests/s) of every ok rate probe
 
     @property
@@ -116,8 +116,7 @@ class Meter:
                 except StopIteration as stop:
                     window: Window = stop.value
                     break
-                if self.watch:
-                    self.watch(label, progress)
+                self.watch(label, progress)
                 yield _estimate(label, progress, self.left_s)
         finally:
             load.close()
@@ -203,8 +202,7 @@ class Meter:
         """Where latency leaves its floor, for a service without a configured rate."""
         yield PhaseStarted(phase="rate", detail="no rate is configured: looking for the knee", left_s=self.left_s)
         first = yield from self.window("knee", KNEE_START_PER_S, PROBE_S)
-        result = yield from self.search("knee", knee_slo(first), KNEE_START_PER_S)
-        return result
+        return (yield from self.search("knee", knee_slo(first), KNEE_START_PER_S))
 
     @property
     def left_s(self) -> float:
@@ -296,8 +294,8 @@ def error_text(window: Window) -> str:
     for step in window.steps:
         for name, count in step.errors.items():
             counts[name] = counts.get(name, 0) + count
-    sent = sum(step.sent for step in window.steps)
-    return f"{', '.join(f'{n} × {name}' for name, n in sorted(counts.items(), key=lambda i: -i[1])) or 'no errors'} of {sent} requests"
+    told = ", ".join(f"{n} × {name}" for name, n in sorted(counts.items(), key=lambda i: -i[1])) or "no errors"
+    return f"{told} of {sum(step.sent for step in window.steps)} requests"
 
 
 __all__ = ["Meter", "error_text", "quiet", "refuse_broken", "window_p95"]
