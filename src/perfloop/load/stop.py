@@ -5,11 +5,12 @@ from __future__ import annotations
 from perfloop.errors import CannotMeasure
 from perfloop.host.processes import all_pids, end_process, start_time_s
 from perfloop.host.procfs import argv
-from perfloop.load.engines.http import WORKER
+from perfloop.load.engines import http, tools
 from perfloop.model.replies import StoppedLoad
 
 #: A generator that is told to stop sends nothing more, awaits what is in flight, and writes what it measured; one that does not is killed.
 PATIENCE_S = 3.0
+WORKERS = frozenset((http.WORKER, tools.WORKER))
 
 
 def generators(run_id: str = "") -> list[tuple[int, float, str]]:
@@ -21,7 +22,7 @@ def generators(run_id: str = "") -> list[tuple[int, float, str]]:
             words = argv(pid)
         except CannotMeasure:
             continue  # gone, or another user's: not ours to end
-        if started_s is not None and WORKER in words and "--run" in words[:-1]:
+        if started_s is not None and not WORKERS.isdisjoint(words) and "--run" in words[:-1]:
             run = words[words.index("--run") + 1]
             if not run_id or run == run_id:
                 found.append((pid, started_s, "" if run == "-" else run))

@@ -17,14 +17,10 @@ def check_allowed(url: str, allow_hosts: Sequence[str]) -> tuple[str, ...]:
     A name counts as local only when *all* its addresses are loopback. ``UsageError`` names the host and the bound (``target.allow_hosts``);
     ``CannotMeasure`` for a name that does not resolve.
     """
-    host, port = _place(url)
+    host, _ = _place(url)
     if host.startswith("/"):  # a Unix socket
         return (host,)
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise CannotMeasure(f"the host {host} cannot be resolved", why=str(error), fix="check the name in the URL") from error
-    addresses = tuple(dict.fromkeys(str(entry[4][0]).split("%")[0] for entry in found))
+    addresses = addresses_of(url)
     if all(_loopback(address) for address in addresses) or host in {allowed.lower().rstrip(".") for allowed in allow_hosts}:
         return addresses
     named = f"names only {', '.join(allow_hosts)}" if allow_hosts else "is empty"
@@ -33,6 +29,16 @@ def check_allowed(url: str, allow_hosts: Sequence[str]) -> tuple[str, ...]:
         why=f"it is no local address ({', '.join(addresses[:3])}), and target.allow_hosts {named}",
         fix=f'if it is yours to load, allow it by name: allow_hosts = ["{host}"] under [target] in perfloop.toml',
     )
+
+
+def addresses_of(url: str) -> tuple[str, ...]:
+    """The addresses of the URL's host; ``CannotMeasure`` where it has none."""
+    host, port = _place(url)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise CannotMeasure(f"the host {host} cannot be resolved", why=str(error), fix="check the name in the URL") from error
+    return tuple(dict.fromkeys(str(entry[4][0]).split("%")[0] for entry in found))
 
 
 def _place(url: str) -> tuple[str, int]:

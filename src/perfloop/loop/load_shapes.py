@@ -28,7 +28,7 @@ def rate_of(test: Test) -> Generator[Event, None, float]:
     """The rate asked for, else the configured one, else half of the measured knee; within the limit."""
     session = test.session
     rate = session.config.measure.rate_per_s
-    if test.request.users or test.request.replay:
+    if test.request.users or test.request.replay or (test.source is not None and test.source.tool):
         return 0.0
     if rate is None:
         knee = yield from session.meter.knee()
@@ -51,9 +51,12 @@ def steady(test: Test, label: str, rate_per_s: float, total_s: float, windows_ma
     """Windows of the same load that last ``total_s`` together, after the ramp-up: open at a rate, or closed users."""
     session, request = test.session, test.request
     meter = session.meter
-    if request.ramp_up_s:
+    by_tool = test.source is not None and bool(test.source.tool)
+    if request.ramp_up_s and not by_tool:
         yield from meter.sent("ramp-up", _shape(test, rate_per_s, request.ramp_up_s, 0).with_(ramp_up_s=request.ramp_up_s))
-    count = 1 if request.replay else max(1, min(windows_max, int(total_s // 3)))
+    if by_tool and not request.users and not request.duration:
+        total_s = max(10.0, meter.left_s)  # a k6 script says itself how long
+    count = 1 if request.replay or by_tool else max(1, min(windows_max, int(total_s // 3)))
     windows: list[Window] = []
     for number in range(count):
         if number:
@@ -75,7 +78,8 @@ def _shape(test: Test, rate_per_s: float, duration_s: float, seed: int) -> Workl
     if not test.request.users:
         return workload
     users = test.request.users
-    changed: Workload = workload.with_(rate_per_s=0.0, users=users, connections_max=max(users, meter.config.measure.connections_max))
+    ramp_up_s = test.request.ramp_up_s if test.source is not None and test.source.tool else 0.0  # a tool ramps up by itself
+    changed: Workload = workload.with_(rate_per_s=0.0, ramp_up_s=ramp_up_s, users=users, connections_max=max(users, meter.config.measure.connections_max))
     return changed
 
 

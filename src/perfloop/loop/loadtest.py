@@ -22,6 +22,7 @@ from perfloop.loop.prepare import Session, deliver_load
 from perfloop.loop.sources import Source, source_of
 from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.finding import Proposal
+from perfloop.model.limits import is_store
 from perfloop.model.loadtest import HookRun, LoadKind, LoadTest
 from perfloop.model.requests import LoadRequest
 from perfloop.model.result import RunResult
@@ -129,6 +130,8 @@ def arranged(test: Test) -> Generator[Event, None, None]:
         session.meter.reshape = found.of
         if found.journeys is not None:
             session.put(journeys=found.journeys)
+        if found.tool:
+            _by_tool(test, found.tool)
         yield Told(text=f"requests from {request.source}: {found.text}")
     if request.replay and (test.source is None or test.source.replay is None):
         raise UsageError("there are no arrivals to replay", why="--replay needs an access log", fix="--source access.log --replay")
@@ -136,6 +139,27 @@ def arranged(test: Test) -> Generator[Event, None, None]:
         test.workers = Workers(request.workers, session.config.workers, request.take_over)
         session.meter.engine = cast(ModuleType, test.workers)
         yield Told(text=f"the load is sent by the workers of {request.workers}")
+
+
+def _by_tool(test: Test, tool: str) -> None:
+    """Hands the load to another tool; ``UsageError`` for what only our own engine can be asked."""
+    session, request = test.session, test.request
+    if is_store(session.config.target.url):
+        raise UsageError(f"{tool} tests a service by HTTP", why="the target is a database or cache", fix="write the journeys as async def functions")
+    if request.workers:
+        raise UsageError(f"--workers are not for {tool}", why="it has its own way to send from several machines", fix="leave --workers out")
+    users_only = tool == "locust"
+    kinds = (LoadKind.LOAD, LoadKind.SOAK, *((LoadKind.SCALABILITY,) if users_only else ()))
+    if request.kind not in kinds:
+        raise UsageError(
+            f"a {request.kind} test needs a rate that perfloop sets",
+            why=f"{tool} decides what its script sends",
+            fix=f"--kind {' or '.join(kinds)}, or journeys as async def functions",
+        )
+    if users_only and request.kind != LoadKind.SCALABILITY and not request.users:
+        raise UsageError("a locustfile is run by users, not at a rate", fix="say how many: --users 50")
+    session.meter.engine = plugins.load("engine")[tool]
+    session.note(f"{tool} sent the load and took the times: latencies count from when a request was sent, not from when it was due")
 
 
 @contextmanager

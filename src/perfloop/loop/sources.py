@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from perfloop.model.target import Environment
 
 LOG_LINES_MAX = 2_000_000
 FILE_MAX_BYTES = 256 * 2**20
+_LOCUST = re.compile(r"^\s*(?:from\s+locust\b|import\s+(?:[\w.]+\s*,\s*)*locust\b)", re.M)
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Source:
     script: Script | None = None
     replay: Replay | None = None
     text: str = ""
+
+    @property
+    def tool(self) -> str:
+        """The tool that runs the script; empty for our own engine."""
+        return self.script.tool if self.script else ""
 
     def of(self, workload: Workload, replay_s: float | None = None, rate_max_per_s: float = 0.0) -> Workload:
         """The workload with these requests; with ``replay_s`` its arrivals are the log's, in real gaps or, where the log is longer, its curve pressed into that time."""
@@ -52,6 +59,10 @@ def source_of(file: str, base_dir: Path, base_url: str, environment: Environment
     if path.stat().st_size > FILE_MAX_BYTES:
         raise UsageError(f"{file} is larger than {FILE_MAX_BYTES // 2**20} MB", fix="give a part of it")
     writes = environment == Environment.SANDBOX
+    if path.suffix in (".js", ".mjs", ".ts"):
+        return Source(script=Script(file=str(path.absolute()), tool="k6"), text=f"{path.name}, run by k6")
+    if path.suffix == ".py" and _LOCUST.search(path.read_text(errors="replace")):
+        return Source(script=Script(file=str(path.absolute()), tool="locust"), text=f"{path.name}, run by Locust")
     if path.suffix == ".py":
         return Source(script=Script(file=str(path.absolute())), text=f"journeys in {path.name}")
     if path.suffix in (".json", ".har", ".yaml", ".yml"):

@@ -92,10 +92,12 @@ class Journey(Word):
 class Script(Word):
     """A Python file of ``async def`` journeys; see ``perfloop.load.script``. ``weights`` replaces the file's own by name, 0 leaves a journey out.
 
-    ``source`` is the text of the file where it travels with the workload. ``data`` is what the file's ``setup`` returned, as JSON.
+    ``source`` is the text of the file where it travels with the workload. ``data`` is what the file's ``setup`` returned, as JSON. A script of another
+    tool is run by that tool.
     """
 
     file: str
+    tool: Literal["", "locust", "k6"] = ""
     source: str = ""
     weights: dict[str, float] = {}
     data: str = ""

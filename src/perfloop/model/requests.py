@@ -88,7 +88,11 @@ class LoadRequest(Request):
         default=None, description="The rate that a stress test must show to keep the SLO; empty: finding the break is the answer."
     )
     name: str = Field(default="main", description="Name of the baseline (baseline, regression).", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    source: str = Field(default="", description="File to take the requests from: OpenAPI, HAR, access log, or journeys in Python.", max_length=4_096)
+    source: str = Field(
+        default="",
+        description="File to take the requests from: OpenAPI, HAR, access log, journeys in Python, a locustfile (run by Locust) or a k6 script (run by k6).",
+        max_length=4_096,
+    )
     replay: bool = Field(default=False, description="Send an access log with its real gaps instead of a rate.")
     workers: str = Field(
         default="", description="Scheduler of dask.distributed whose workers send the load: tls://host:8786.", pattern=r"^$|^(tcp|tls)://[A-Za-z0-9.\[\]:-]+$"

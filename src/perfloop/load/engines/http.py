@@ -58,7 +58,7 @@ def send(workload: Workload) -> Generator[Second, None, End]:
             children[-1].tell(part.model_dump_json()[:-1] + (',"wait_for_go":true}' if together else "}"))
             if workload.start_at_s is not None:
                 children[-1].wait_until(workload.start_at_s)
-        return (yield from _follow(children))
+        return (yield from follow(children))
     finally:
         for child in children:
             child.close()
@@ -112,7 +112,7 @@ def check_ports(workload: Workload) -> None:
         )
 
 
-def _follow(children: Sequence[Child]) -> Generator[Second, None, End]:
+def follow(children: Sequence[Child]) -> Generator[Second, None, End]:
     """Reads all children until their windows are over: a second is told when each has told it, so that it is whole."""
     seconds: list[deque[Second]] = [deque() for _ in children]
     ends: list[End | None] = [None] * len(children)
