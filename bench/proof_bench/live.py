@@ -1,7 +1,7 @@
 """Live campaigns on a tiny real service: A/A (nothing is changed), and slow-downs of 5 % and 10 % by real work in the service.
 
 Resumable: one row a campaign is appended to ``results/proof/live.jsonl``, and a run goes on for ``SECONDS`` (default 200). The rounds are the
-product's own (``loop.prove.rounds``: randomised pairs, the same arrivals in both arms, its sequential test), shorter than the product allows so
+product's own (``loop.prove.rounds``: randomised pairs, the same arrivals in both arms, its sequential test), short so
 that many campaigns fit. The metric is CPU seconds per request, named beforehand: the slow-down is work. (The first few A/A rows were judged by the
 mean latency, which rounds of 0.4 s leave too noisy to settle anything in reasonable time; they are kept and counted.)
 """
@@ -67,7 +67,7 @@ def service() -> Iterator[str]:
 
 def meter_for(url: str, round_s: float) -> Meter:
     """The product's meter on this service."""
-    measure = MeasureConfig(rate_per_s=RATE_PER_S, settle_s=0).with_(pairs_window_s=round_s)
+    measure = MeasureConfig(rate_per_s=RATE_PER_S, settle_s=0, pairs_window_s=round_s)
     config = Config(target=TargetConfig(url=url, environment=Environment.SANDBOX), measure=measure)
     return Meter(config, discover(config, Path.cwd()), (Step(name="GET /work", paths=("/work",)),), (), time.monotonic() + 3600)
 

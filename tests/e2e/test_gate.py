@@ -27,9 +27,9 @@ CONFIG = f"""
 [[journeys]]
 path = "/work"
 [measure]
-rate_per_s = 25
+rate_per_s = 60
 warmup_s = 0.2
-pairs_window_s = 1
+pairs_window_s = 0.5
 settle_s = 0
 [gate]
 start_command = "{sys.executable} app.py {{port}}"

@@ -179,7 +179,7 @@ class MeasureConfig(Word):
     confirm_pairs: int = Field(
         default=2, ge=0, le=20, description="Fresh pairs on which an improvement must show again (by half of effect_min) before it is kept; 0: none."
     )
-    pairs_window_s: float = Field(default=4.0, ge=1, le=600, description="Length of one round.")
+    pairs_window_s: float = Field(default=4.0, ge=0.2, le=600, description="Length of one round; short ones need a high rate.")
     settle_s: float = Field(default=1.0, ge=0, le=60, description="Wait after each toggle.")
     metric: Literal["auto", "p95_s", "mean_s", "cpu_per_request"] = Field(
         default="auto", description="What a change is judged by; auto: the p95 of the endpoint that suffers, the mean where most traffic does."
