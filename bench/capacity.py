@@ -8,6 +8,7 @@ Each live cell is one line of ``results/capacity-live.jsonl``; with ``--resume``
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from bench.capacity_parts import live, oracles
@@ -26,12 +27,21 @@ def main() -> int:
         if not chosen.resume:
             live.LOG.unlink(missing_ok=True)
         wanted = [cell for cell in live.cells() if cell not in live.done() and (not chosen.services or cell[0] in chosen.services.split(","))]
-        for name, rounds in wanted[: chosen.cells]:
-            live.measure(name, rounds)
-            live.remove_groups()
+        signal.signal(signal.SIGTERM, _ended)
+        for name, sweep in wanted[: chosen.cells]:
+            try:
+                live.measure(name, sweep)
+            finally:
+                live.remove_groups()
         if len(wanted) > chosen.cells:
             print(f"{len(wanted) - chosen.cells} cells are still missing", file=sys.stderr)
     return finish("capacity", [*(oracles.rows() if chosen.only != "live" else []), *live.rows()])
+
+
+def _ended(*_: object) -> None:
+    """SIGTERM ends the cell as an error does: services are ended, groups removed, and the cell is not counted."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(143)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 LOCK = threading.Lock()
-POOL_SIZE = 4
+POOL_SIZES = {"pool": 4, "queries": 12}
 CONNECTIONS: "queue.Queue" = queue.Queue()
 
 
@@ -43,6 +43,13 @@ def pooled():
     with pool.connection() as connection:
         row = connection.execute("SELECT pg_sleep(0.02), 1").fetchone()
     return b"%d\n" % row[1]
+
+
+def queried():
+    """One query that computes some 2 ms in the database, on one of twelve connections."""
+    with pool.connection() as connection:
+        row = connection.execute("SELECT sum(n * n) FROM generate_series(1, 12000) AS n").fetchone()
+    return b"%d\n" % row[0]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -87,12 +94,12 @@ def main():
 
         uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
         return
-    if kind == "pool":
+    if kind in POOL_SIZES:
         import psycopg
 
-        for _ in range(POOL_SIZE):
+        for _ in range(POOL_SIZES[kind]):
             CONNECTIONS.put(psycopg.connect(sys.argv[3], autocommit=True))
-    Handler.work = staticmethod({"lock": locked, "pool": pooled}[kind])
+    Handler.work = staticmethod({"lock": locked, "pool": pooled, "queries": queried}[kind])
     Server(("127.0.0.1", port), Handler).serve_forever()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from statistics import median
 
 from perfloop.model.base import Estimate
 from perfloop.model.capacity import Demand, ResourceKind
@@ -17,6 +18,8 @@ POINTS_MIN = 4
 CONFIDENCE = 0.9
 #: a demand whose interval spans more than this factor ends nothing: other things on the machine are what was seen
 SCATTER_MAX = 2.5
+#: rests for each request above which they came one by one
+WAKES_OFTEN = 0.4
 
 
 def demand(
@@ -117,6 +120,21 @@ def _median(points: Sequence[tuple[float, float]], idle: float) -> tuple[float, 
     count = len(each)
     lowest = max(0, int((count - 1.645 * sqrt(count)) / 2) - (0 if count > 6 else 1))
     return middle, min(middle, each[lowest][0]), max(middle, each[count - 1 - lowest][0])
+
+
+def without_wakes(points: Sequence[tuple[float, float]], wakes_per_s: Sequence[float], idle: float) -> list[tuple[float, float]]:
+    """The windows without what waking up costs: beginning to work after a rest costs something each time, and at the end there is no rest.
+
+    used = idle + wake · wakes/s + demand · rate, where windows of single requests and of bursts tell the two apart; each side by its median.
+    """
+    rows = sorted((wakes / rate, (used - idle) / rate) for (rate, used), wakes in zip(points, wakes_per_s, strict=True) if rate > 0)
+    often = [row for row in rows if row[0] > WAKES_OFTEN]
+    rarely = [row for row in rows if row[0] <= WAKES_OFTEN]
+    if not often or not rarely:
+        return list(points)
+    (much, dear), (little, cheap) = (tuple(median(column) for column in zip(*group, strict=True)) for group in (often, rarely))
+    wake = max(0.0, (dear - cheap) / (much - little))
+    return [(rate, used - wake * wakes) for (rate, used), wakes in zip(points, wakes_per_s, strict=True)]
 
 
 def in_order(demands: Sequence[Demand]) -> tuple[Demand, ...]:

@@ -52,6 +52,7 @@ class _Total:
     per_second_p95_s: list[float] = field(default_factory=list)
     slots: list[SecondSamples] = field(default_factory=list)
     slot_s: float = 1.0
+    told_s: float = 1.0  # how often the engine tells its counts
     last_s: float = 0.0
     elapsed_s: float = 0.0
     sent: int = 0
@@ -78,7 +79,7 @@ class _Total:
         slot = SecondSamples(
             elapsed_s=second.elapsed_s, sent=now.sent, ok=now.ok, errors=now.errors, bytes_in=now.bytes_in, users=second.users, latency=now.latency
         )
-        if self.slots and second.elapsed_s - self.last_s < self.slot_s - 0.5:
+        if self.slots and second.elapsed_s - self.last_s < self.slot_s - self.told_s / 2:
             self.slots[-1] = merge_slots((self.slots[-1], slot))
         else:
             self.slots.append(slot)
@@ -94,7 +95,7 @@ def run_window(workload: Workload, label: str, engine: ModuleType = http) -> Gen
     Closing the generator ends the load at once. Raises ``UsageError`` for a workload that cannot be sent and ``CannotMeasure``
     where the generator failed; a service that fails is counted, not raised.
     """
-    total = _Total({step.name: [] for journey in workload.all_journeys for step in journey.steps})
+    total = _Total({step.name: [] for journey in workload.all_journeys for step in journey.steps}, slot_s=workload.slot_s, told_s=workload.slot_s)
     started_at = time.time()
     load = cast(Engine, engine).run(workload)
     try:

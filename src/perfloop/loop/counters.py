@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from perfloop.errors import CannotMeasure
-from perfloop.host import cgroup, machine
+from perfloop.host import cgroup
 from perfloop.host.processes import cpu_seconds, descendants
 from perfloop.host.procfs import io_bytes, read_stat, rss_bytes
 from perfloop.model.target import Peer, PeerKind, Target
@@ -23,14 +23,13 @@ class Counters:
 
     service_cpu: dict[int, float] = field(default_factory=dict)  # by pid
     database_cpu: dict[str, dict[int, float]] = field(default_factory=dict)  # by peer, by pid
-    cores_busy: dict[int, float] = field(default_factory=dict)
     disk_bytes: float = 0.0
     memory_bytes: float = 0.0
 
 
 def read(target: Target, pids: Iterable[int]) -> Counters:
     """All counters now; a process that ended meanwhile is left out."""
-    found = Counters(cores_busy={core.cpu: core.busy_s for core in machine.cpu_times()})
+    found = Counters()
     for pid in pids:
         try:
             found.service_cpu[pid] = cpu_seconds((pid,))

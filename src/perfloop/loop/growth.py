@@ -6,6 +6,7 @@ from collections.abc import Generator
 from statistics import median
 
 from perfloop.capacity import alerts, instances, policy, sizing
+from perfloop.capacity import bursts as worked_off
 from perfloop.capacity.bands import with_bands
 from perfloop.capacity.replay import Replica
 from perfloop.capacity.usl import fit
@@ -66,18 +67,22 @@ def _measured(session: Session, request: CapacityRequest) -> Generator[Event, No
     found = yield from reach.gentle(session, request.rounds)
     unknown += found.notes
     yield from reach.told(found)
+    predicted, disagreement = worked_off.end(next((d.saturates_at_per_s for d in found.demands if d.saturates_at_per_s), None), found.drain.rate)
     plan = CapacityPlan(
         now_per_s=0.0,
         growth=request.growth_factor,
         points=tuple(found.points),
         demands=found.demands,
         gentle_max_per_s=found.gentle_max_per_s,
+        predicted_per_s=predicted,
+        predicted_note=disagreement,
+        bursts=tuple(found.bursts),
         slo=slo_text(session.config.slo),
     )
     if request.gentle or session.policy.environment == Environment.PRODUCTION:
         unknown.append("the end was not measured: only up to 40 % of the predicted saturation was sent (--gentle, or production)")
     else:
-        rate, points, slo = yield from _highest(session, found.gentle_max_per_s, found.points)
+        rate, points, slo = yield from _highest(session, found.gentle_max_per_s, predicted)
         closed, law = yield from _closed(session, request)
         saturated = _saturated(closed)
         plan = plan.with_(
@@ -97,7 +102,7 @@ def _measured(session: Session, request: CapacityRequest) -> Generator[Event, No
     return filled
 
 
-def _highest(session: Session, start_per_s: float, gentle: list[LoadPoint]) -> Generator[Event, None, tuple[RateSearch, list[LoadPoint], Slo]]:
+def _highest(session: Session, start_per_s: float, predicted: Estimate | None) -> Generator[Event, None, tuple[RateSearch, list[LoadPoint], Slo]]:
     """The highest rate that keeps the SLO; without one, where the p95 leaves three times its floor."""
     meter, slo = session.meter, session.config.slo
     points: list[LoadPoint] = []
@@ -117,7 +122,12 @@ def _highest(session: Session, start_per_s: float, gentle: list[LoadPoint]) -> G
         return window
 
     rate = yield from search_rate(
-        probe, slo, start_per_s=max(0.5, start_per_s), max_per_s=session.config.limits.rate_max_per_s, probes_max=PROBES_MAX, ceiling_per_s=start_per_s / 0.4
+        probe,
+        slo,
+        start_per_s=max(0.5, start_per_s),
+        max_per_s=session.config.limits.rate_max_per_s,
+        probes_max=PROBES_MAX,
+        ceiling_per_s=predicted.value if predicted else start_per_s / 0.4,
     )
     if rate.rate_per_s is not None:
         yield Told(text=f"{rate.rate_per_s:.0f} requests/s keep {rate.slo}" + ("" if rate.bounded else " (the end was not reached)"))
@@ -185,8 +195,7 @@ def _planned(session: Session, plan: CapacityPlan, table: instances.Table) -> Ca
 
 def _gentle_rate(plan: CapacityPlan) -> float | None:
     """Where nothing was measured to its end: 70 % of the predicted saturation stands for the highest rate, and the options say so."""
-    first = next((d.saturates_at_per_s for d in plan.demands if d.saturates_at_per_s), None)
-    return 0.7 * first.value if first else None
+    return 0.7 * plan.predicted_per_s.value if plan.predicted_per_s else None
 
 
 def _service(session: Session, plan: CapacityPlan, rate_slo: float | None) -> sizing.Service | None:
@@ -243,6 +252,8 @@ def _unknown(plan: CapacityPlan, session: Session) -> list[str]:
     """What the reader must not take for known."""
     found = [f"{item.resource}: {item.note}" for item in plan.demands if item.saturates_at_per_s is None and item.note]
     first = next((d for d in plan.demands if d.saturates_at_per_s), None)
+    if plan.predicted_note:
+        found.append(plan.predicted_note)
     if first is None:
         found.append("nothing that is seen is used so much by a request that it could be said what ends the service")
     elif plan.saturated_per_s and first.saturates_at_per_s and plan.saturated_per_s.value < 0.8 * first.saturates_at_per_s.value:

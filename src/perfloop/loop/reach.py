@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 
+from perfloop.capacity import bursts as worked_off
 from perfloop.capacity import littles
 from perfloop.capacity.demands import in_order
 from perfloop.load.merge import merge_steps
-from perfloop.loop import counters
+from perfloop.loop import bursts, counters
 from perfloop.loop.look import access
 from perfloop.loop.measure import refuse_broken
 from perfloop.loop.prepare import Session
@@ -52,13 +53,25 @@ def gentle(session: Session, rounds: int = ROUNDS) -> Generator[Event, None, Rea
             break
         reach.seen.clear()
         reach.points.clear()
+    yield from _bursts(session, reach, guess)
     reach.looks = []
     for number in range(LOOKS):
         reach.looks.append((yield from _look(session, GENTLE_SHARE * guess, 250 + number)))
-    reach.gentle_max_per_s = max(GENTLE_SHARE * guess, *(point.rate_per_s for point in reach.points))
+    reach.gentle_max_per_s = max(GENTLE_SHARE * guess, *(point.rate_per_s for point in reach.points), *(one.rate_per_s for one in reach.in_bursts))
     session.connections_max = next((p.max_connections for one in reach.looks if one.parts for p in one.parts.postgres if p.max_connections), None)
     reach.demands = in_order(demands_of(session, reach))
     return reach
+
+
+def _bursts(session: Session, reach: Reach, guess: float) -> Generator[Event, None, None]:
+    """Bursts within the latency bound, at the mean rate of the sweep's upper end: what they are worked off with is where it ends."""
+    bound_ms = session.config.slo.latency_p95_ms
+    bound_s = bound_ms / 1000 if bound_ms is not None else max(bursts.BOUND_S, 10 * (reach.least_s or 0.0))
+    yield PhaseStarted(phase="bursts", detail=f"within {1000 * bound_s:.0f} ms, at {GENTLE_SHARE:.0%} on average", left_s=session.meter.left_s)
+    reach.bursts, reach.in_bursts = yield from bursts.sent(session.meter, guess, GENTLE_SHARE, bound_s, reach.least_s or 0.0)
+    reach.drain = worked_off.drain(reach.bursts)
+    if reach.drain.rate is None:
+        reach.notes.append(f"the end is predicted by the utilisation law alone: {reach.drain.note}")
 
 
 def _rounds(session: Session, reach: Reach, guess: float, rounds: int) -> Generator[Event, None, float | None]:
@@ -180,6 +193,8 @@ def _mean_s(window: Window) -> float:
 
 def told(reach: Reach) -> Generator[Event, None, None]:
     """The order of saturation, as it is known so far."""
+    if reach.drain.rate is not None:
+        yield Told(text=f"{reach.drain.rate.source} are worked off at {reach.drain.rate.value:.0f} requests/s")
     for item in reach.demands[:4]:
         if item.saturates_at_per_s is not None:
             end = item.saturates_at_per_s

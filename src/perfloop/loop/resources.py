@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from perfloop.capacity.demands import demand
+from perfloop.capacity.bursts import Burst, Drain
+from perfloop.capacity.demands import demand, without_wakes
 from perfloop.capacity.sections import held, sections
 from perfloop.change import settings
 from perfloop.errors import PerfloopError
@@ -33,6 +34,11 @@ class Seen:
     before: Counters
     after: Counters
     parts: ObservedParts | None = None
+    bursts_per_s: float | None = None  # where requests came in bursts
+
+    def wakes_per_s(self, busy_share: float) -> float:
+        """How often the service began to work after a rest: once a burst; with single arrivals for each that finds it idle (M/G/1)."""
+        return self.bursts_per_s if self.bursts_per_s is not None else self.rate_per_s * max(0.0, 1 - busy_share)
 
     @property
     def rate_per_s(self) -> float:
@@ -52,6 +58,9 @@ class Reach:
     gentle_max_per_s: float = 0.0
     notes: list[str] = field(default_factory=list)
     least_s: float | None = None  # the least mean latency of all windows
+    bursts: list[Burst] = field(default_factory=list)
+    in_bursts: list[Seen] = field(default_factory=list)  # the windows of bursts
+    drain: Drain = field(default_factory=lambda: Drain(None, "no bursts were sent"))
 
 
 def demands_of(session: Session, reach: Reach) -> list[Demand]:
@@ -59,9 +68,11 @@ def demands_of(session: Session, reach: Reach) -> list[Demand]:
     target, seen = session.meter.target, reach.seen
     found: list[Demand] = []
     if seen:
-        found.append(_service_cpu(session, seen, reach.idle))
-        found += [item for item in (_cores(session, seen), _memory(session, seen), _disk(seen), _network(seen)) if item is not None]
-        found += [_database_cpu(session, seen, counters.name_of(peer), peer.pid or 0, reach.idle) for peer in counters.databases(target)]
+        found.append(_service_cpu(session, [*seen, *reach.in_bursts], reach.idle))
+        found += [
+            item for item in (_cores(session, [*seen, *reach.in_bursts], reach.idle), _memory(session, seen), _disk(seen), _network(seen)) if item is not None
+        ]
+        found += [_database_cpu(session, [*seen, *reach.in_bursts], counters.name_of(peer), peer.pid or 0, reach.idle) for peer in counters.databases(target)]
     if reach.looks:
         found += _connections(session, reach.looks)
         found += _held(session, reach.looks)
@@ -81,33 +92,38 @@ def _service_cpu(session: Session, seen: Sequence[Seen], idle: Idle) -> Demand:
     first = target.processes[0] if target.processes else None
     capacity, source = counters.parallelism(target, seen[-1].before, seen[-1].after)
     points = [(one.rate_per_s, counters.spent(one.before.service_cpu, one.after.service_cpu) / one.window.duration_s) for one in seen]
-    return demand(
-        f"CPU of {first.name if first else 'the service'}",
-        "cpu",
-        "cores",
-        points if first else (),
-        capacity,
-        source,
-        idle=idle and counters.spent(idle[0].service_cpu, idle[1].service_cpu) / idle[2],
-    )
+    rest = counters.spent(idle[0].service_cpu, idle[1].service_cpu) / idle[2] if idle else None
+    name = f"CPU of {first.name if first else 'the service'}"
+    return demand(name, "cpu", "cores", _awake(seen, points, rest, capacity) if first else (), capacity, source, idle=rest)
 
 
-def _cores(session: Session, seen: Sequence[Seen]) -> Demand | None:
-    """All that runs on the cores which the service may use: itself, a database beside it, the kernel; not where the generator runs there too."""
-    meter = session.meter
-    cpus = sorted({cpu for process in meter.target.processes for cpu in process.cpus})
-    if not cpus or meter.generator_cpu is None or meter.generator_cpu in cpus:
+def _awake(seen: Sequence[Seen], points: list[tuple[float, float]], idle: float | None, capacity: float | None) -> list[tuple[float, float]]:
+    if idle is None or not capacity:
+        return points
+    return without_wakes(points, [one.wakes_per_s(used / capacity) for one, (_, used) in zip(seen, points, strict=True)], idle)
+
+
+def _cores(session: Session, seen: Sequence[Seen], idle: Idle) -> Demand | None:
+    """The service together with the databases that run on the same cores, where there are any: what ends such a machine is their sum.
+
+    By the processes' own clocks: what else a core does (other users, low priorities that give way) is not what a request takes.
+    """
+    target = session.meter.target
+    cpus = {cpu for process in target.processes for cpu in process.cpus}
+    beside = [peer for peer in counters.databases(target) if cpus and set(cpus_of(peer.pid or 0)) <= cpus]
+    if not beside:
         return None
+    names = [counters.name_of(peer) for peer in beside]
 
-    def busy(before: Counters, after: Counters) -> float:
-        return sum(after.cores_busy.get(cpu, 0.0) - before.cores_busy.get(cpu, 0.0) for cpu in cpus)
+    def busy(before: Counters, after: Counters, seconds: float) -> float:
+        spent = counters.spent(before.service_cpu, after.service_cpu)
+        return (spent + sum(counters.spent(before.database_cpu.get(name, {}), after.database_cpu.get(name, {})) for name in names)) / seconds
 
-    # our own start of each window may run there too: a part that does not grow with the rate, so that the idle part is fitted here
-    points = [(one.rate_per_s, busy(one.before, one.after) / one.window.duration_s) for one in seen]
-    shares = counters.databases(meter.target)
-    beside = f", with {', '.join(peer.kind.value for peer in shares)} beside it" if shares else ""
-    name = f"core{'s' if len(cpus) > 1 else ''} {','.join(map(str, cpus))} of this machine{beside}"
-    return demand(name, "cpu", "cores", points, float(len(cpus)), "cores that the service may run on", scales=not shares)
+    rest = busy(*idle) if idle else None
+    points = [(one.rate_per_s, busy(one.before, one.after, one.window.duration_s)) for one in seen]
+    name = f"core{'s' if len(cpus) > 1 else ''} {','.join(map(str, sorted(cpus)))} with {', '.join(sorted({peer.kind.value for peer in beside}))} beside it"
+    most = float(len(cpus))
+    return demand(name, "cpu", "cores", _awake(seen, points, rest, most), most, "cores that the service may run on", scales=False, idle=rest)
 
 
 def _database_cpu(session: Session, seen: Sequence[Seen], name: str, pid: int, idle: Idle) -> Demand:
@@ -116,9 +132,8 @@ def _database_cpu(session: Session, seen: Sequence[Seen], name: str, pid: int, i
     points = [
         (one.rate_per_s, counters.spent(one.before.database_cpu.get(name, {}), one.after.database_cpu.get(name, {})) / one.window.duration_s) for one in seen
     ]
-    return demand(
-        f"CPU of {name}", "database", "cores", points, float(len(cores) or session.meter.target.cpu_count), "cores that it may run on", scales=False, idle=rest
-    )
+    most = float(len(cores) or session.meter.target.cpu_count)
+    return demand(f"CPU of {name}", "database", "cores", _awake(seen, points, rest, most), most, "cores that it may run on", scales=False, idle=rest)
 
 
 def _memory(session: Session, seen: Sequence[Seen]) -> Demand | None:

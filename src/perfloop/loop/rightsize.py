@@ -5,19 +5,22 @@ A utilisation percentile of the past does not know the SLO; a measured window un
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from perfloop.change.base import ChangeContext
 from perfloop.change.kinds.cgroup_limit import ID as CGROUP_LIMIT
 from perfloop.change.kinds.cgroup_limit import plan as plan_limit
+from perfloop.errors import ChangeRefused
 from perfloop.host import cgroup, machine
 from perfloop.host.secrets import resolve
 from perfloop.load.search import judge
 from perfloop.load.summary import merge_windows
 from perfloop.loop import plugins
-from perfloop.loop.guard import Guard
+from perfloop.loop.guard import Guard, GuardedChange
 from perfloop.loop.prepare import Session
 from perfloop.model.capacity import CapacityPlan, RightSize
 from perfloop.model.event import Event, PhaseStarted, Told
@@ -59,7 +62,8 @@ def right_size(session: Session, plan: CapacityPlan) -> Generator[Event, None, R
             break
     if found is None:
         session.note(f"no smaller limit than {before:g} cores would carry {plan.now_per_s:.4g} requests/s")
-    return found
+        return None
+    return (yield from _memory_tried(session, plan, found)) if found.ok else found
 
 
 def _refusal(session: Session, plan: CapacityPlan, folder: Path | None, pids: tuple[int, ...]) -> str:
@@ -76,22 +80,14 @@ def _refusal(session: Session, plan: CapacityPlan, folder: Path | None, pids: tu
 
 
 def _tried(session: Session, plan: CapacityPlan, cores: float, before: float, memory: int, memory_before: int) -> Generator[Event, None, RightSize]:
-    """Windows under the limit; it is undone whatever happens, for this is a try."""
+    """Windows under the CPU limit; it is undone whatever happens, for this is a try."""
     meter = session.meter
-    context = ChangeContext(
-        base_dir=session.base_dir,
-        config=session.config,
-        resolve=lambda reference: resolve(reference, session.base_dir),
-        environment=session.policy.environment.value,
-    )
-    guard = Guard(session.journal, session.audit, plugins.load("change kind"), context, session.config)
     group = cgroup.folder(meter.pids[0], "cpu")
-    change = plan_limit(Proposal(kind=CGROUP_LIMIT, title=f"try {cores:g} cores", params={"group": str(group), "cpu": cores}), context)
-    with guard.open(change, run_id=session.result.run_id, target_url=session.config.target.url) as guarded:
-        guarded.apply()
+    started = ended = None
+    windows = []
+    with _limited(session, f"try {cores:g} cores", {"group": str(group), "cpu": cores}) as guarded:
         yield from meter.window("settle", plan.now_per_s, SETTLE_S, 800)
         started = cgroup.throttling(meter.pids[0])
-        windows = []
         for number in range(WINDOWS):
             windows.append((yield from meter.window("right-size", plan.now_per_s, WINDOW_S, 801 + number)))
             guarded.renew()
@@ -113,6 +109,51 @@ def _tried(session: Session, plan: CapacityPlan, cores: float, before: float, me
         p95_s=seen.p95_s,
         throttled_share=throttled,
         note=f"at {plan.now_per_s:.4g} requests/s over {WINDOWS} windows; undone afterwards"
-        + (f"; throttled in {throttled:.0%} of its periods" if throttled is not None else "")
-        + "; the memory limit is the most that was used and 15 %, and was not tried",
+        + (f"; throttled in {throttled:.0%} of its periods" if throttled is not None else ""),
     )
+
+
+def _memory_tried(session: Session, plan: CapacityPlan, found: RightSize) -> Generator[Event, None, RightSize]:
+    """The memory limit, the most that was used and 15 %, under the same load, where the service is alone in a group that has one; undone afterwards."""
+    meter = session.meter
+    group = cgroup.folder(meter.pids[0], "memory")
+    if group is None or any(pid not in meter.pids for pid in cgroup.members(group)):
+        return _noted(found, "the memory limit is the most that was used and 15 %, and was not tried: the service has no group of its own for memory")
+    size_mib = found.memory_bytes // 2**20
+    yield PhaseStarted(phase="right-size", detail=f"{plan.now_per_s:.4g} requests/s under {size_mib} MiB", left_s=session.meter.left_s)
+    try:
+        with _limited(session, f"try {size_mib} MiB", {"group": str(group), "memory": f"{size_mib}Mi"}) as guarded:
+            before = cgroup.memory(meter.pids[0])
+            window = yield from meter.window("right-size", plan.now_per_s, WINDOW_S, 811)
+            guarded.renew()
+            after = cgroup.memory(meter.pids[0])
+    except ChangeRefused as refused:
+        return _noted(found, f"the memory limit was not tried: {refused.what}")
+    seen = judge(window, session.config.slo)
+    killed = (after.oom_kills or 0) - (before.oom_kills or 0) if before and after else 0
+    kept = seen.ok and not killed
+    tried: RightSize = _noted(
+        found, f"under {size_mib} MiB p95 was {1000 * (seen.p95_s or 0):.0f} ms, {killed} processes were killed for memory: {'kept' if kept else 'missed'}"
+    ).with_(memory_ok=kept)
+    return tried
+
+
+def _noted(found: RightSize, text: str) -> RightSize:
+    noted: RightSize = found.with_(note=f"{found.note}; {text}")
+    return noted
+
+
+@contextmanager
+def _limited(session: Session, title: str, params: dict[str, Any]) -> Iterator[GuardedChange]:
+    """The service under a limit, by journal and watchdog; undone when the block is left."""
+    context = ChangeContext(
+        base_dir=session.base_dir,
+        config=session.config,
+        resolve=lambda reference: resolve(reference, session.base_dir),
+        environment=session.policy.environment.value,
+    )
+    guard = Guard(session.journal, session.audit, plugins.load("change kind"), context, session.config)
+    change = plan_limit(Proposal(kind=CGROUP_LIMIT, title=title, params=params), context)
+    with guard.open(change, run_id=session.result.run_id, target_url=session.config.target.url) as guarded:
+        guarded.apply()
+        yield guarded

@@ -7,16 +7,20 @@ from typing import Any
 
 from perfloop.mcp.jobs import Job
 from perfloop.model.base import Estimate
+from perfloop.model.capacity import CapacityPlan
 from perfloop.model.change import Plan
 from perfloop.model.finding import Finding, Outcome
 from perfloop.model.query import QueryResult
+from perfloop.model.replies import TryResult
 from perfloop.model.result import RunResult, Tried
 from perfloop.model.run import StepSummary
+from perfloop.report.capacity import answer as answer_of
 from perfloop.report.headline import headline, next_command, place_text, proof_text
 
 FINDINGS_MAX = 3
 SAID_SHOWN = 4
 STEPS_MAX = 8
+SATURATES_MAX = 4
 
 
 def context(result: RunResult) -> dict[str, Any]:
@@ -74,9 +78,12 @@ def job(running: Job) -> dict[str, Any]:
             "next": f"call again with job {running.id} and wait_s 45",
         }
     if isinstance(running.result, RunResult):
-        return answer | outcome(running.result)
+        made = running.result.capacity_plan
+        return answer | (capacity(running.result, made) if made else outcome(running.result))
     if isinstance(running.result, QueryResult):
         return answer | query(running.result)
+    if isinstance(running.result, TryResult):
+        return answer | trial(running.result)
     return answer
 
 
@@ -97,6 +104,42 @@ def outcome(result: RunResult) -> dict[str, Any]:
         answer |= {"p95_after_s": p95[1], "delivery_notice": result.delivery_notice, "changes": [_tried(tried) for tried in result.tried]}
         answer["next"] = "perf_rollback with a change's id undoes it; perf_measure measures again"
     return answer
+
+
+def capacity(result: RunResult, made: CapacityPlan) -> dict[str, Any]:
+    """How far it goes, what ends it in which order, the cheapest option, and what is unknown."""
+    ends = [d for d in made.demands if d.saturates_at_per_s]
+    chosen = next((option for option in made.options if option.chosen), None)
+    return {
+        "run_id": result.run_id,
+        "run_state": result.state,
+        "answer": answer_of(made),
+        "slo": made.slo,
+        "rate_under_slo_per_s": _number(made.rate_slo),
+        "end_predicted_per_s": _number(made.predicted_per_s),
+        "end_measured_per_s": _number(made.saturated_per_s),
+        "saturates_in_order": [{"resource": d.resource, "at_per_s": _number(d.saturates_at_per_s)} for d in ends[:SATURATES_MAX]],
+        "wanted_per_s": made.now_per_s * made.growth,
+        "option": {"title": chosen.title, "per_month": chosen.cost_per_month, "changes": list(chosen.changes)} if chosen else None,
+        "right_size": made.right_size.model_dump(mode="json") if made.right_size else None,
+        "unknown": list(made.unknown[:SATURATES_MAX]),
+        "next": f"resource perf://reports/{result.run_id} has all options, the autoscaling policy, alerts and dates",
+    }
+
+
+def trial(result: TryResult) -> dict[str, Any]:
+    """What became of each candidate, winner first, with its proof and how to take it or take it back."""
+    rows = [
+        {
+            "name": one.name,
+            "decision": one.decision.value,
+            "reason": one.reason,
+            **({"proof": proof_text(one.verdict)} if one.verdict else {}),
+            "commands": list(one.commands),
+        }
+        for one in result.candidates
+    ]
+    return {"against": result.against, "candidates": rows, "next": "the commands of a kept candidate take it; nothing else was left behind"}
 
 
 def query(result: QueryResult) -> dict[str, Any]:

@@ -78,23 +78,23 @@ async def measure(request: MeasureRequest, served: Served, context: Context[Any,
     """Start a measurement or look after one."""
     asked = CheckRequest.model_validate(request.model_dump(exclude={"job", "wait_s"}) | {"no_input": True})
     job = served.jobs.get(request.job) if request.job else served.jobs.start(f"measure {request.url or 'the configured service'}", lambda: api.check(asked))
-    return await _waited(job, request.wait_s, context)
+    return await waited(job, request.wait_s, context)
 
 
 async def query(request: AskQueryRequest, served: Served, context: Context[Any, Any]) -> dict[str, Any]:
     """Why one query is slow, or slower than it was; looks only."""
     if request.job:
-        return await _waited(served.jobs.get(request.job), request.wait_s, context)
+        return await waited(served.jobs.get(request.job), request.wait_s, context)
     if not request.query:
         raise UsageError("no query is given", fix="pass one SELECT, or an id of pg_stat_statements")
     asked = QueryRequest(config=served.config, query=request.query, was=request.was, no_run=request.no_run)
-    return await _waited(served.jobs.start("look at a query", lambda: api.query(asked)), request.wait_s, context)
+    return await waited(served.jobs.start("look at a query", lambda: api.query(asked)), request.wait_s, context)
 
 
 async def apply(request: ApplyPlanRequest, served: Served, context: Context[Any, Any]) -> dict[str, Any]:
     """Apply the plan that was read, each change proved and kept or undone."""
     if request.job:
-        return await _waited(served.jobs.get(request.job), request.wait_s, context)
+        return await waited(served.jobs.get(request.job), request.wait_s, context)
     if not request.plan_id:
         raise UsageError("no plan is named", fix="perf_plan makes one: pass its plan_id and plan_hash")
     plan = load_plan(request.plan_id, None, served.config)
@@ -106,7 +106,7 @@ async def apply(request: ApplyPlanRequest, served: Served, context: Context[Any,
         )
     approved = await _approved(plan, context)
     asked = ApplyRequest(config=served.config, plan=plan.id, yes=approved, budget=request.budget, no_input=True)
-    return await _waited(served.jobs.start(f"apply {plan.id}", lambda: api.apply(asked)), request.wait_s, context)
+    return await waited(served.jobs.start(f"apply {plan.id}", lambda: api.apply(asked)), request.wait_s, context)
 
 
 async def rollback(request: UndoRequest, served: Served, context: Context[Any, Any]) -> dict[str, Any]:
@@ -122,15 +122,20 @@ async def _approved(plan: Plan, context: Context[Any, Any]) -> bool:
     asking = [change for change in plan.changes if change.safety == Safety.ASK]
     if not asking:
         return False
-    capabilities = context.client_capabilities
-    if capabilities is None or capabilities.elicitation is None:
+    if not can_ask(context):
         return False
     listed = "\n".join(f"- {change.title} (risk: {change.risk or 'not stated'}; undo: {'; '.join(change.undo_commands)})" for change in asking)
     answer = await context.elicit(f"perfloop would make these changes on {plan.target_url}:\n{listed}", Approval)
     return answer.action == "accept" and answer.data.approve
 
 
-async def _waited(job: Job, wait_s: float, context: Context[Any, Any]) -> dict[str, Any]:
+def can_ask(context: Context[Any, Any]) -> bool:
+    """Whether there is a person behind the client whom it can ask."""
+    capabilities = context.client_capabilities
+    return capabilities is not None and capabilities.elicitation is not None
+
+
+async def waited(job: Job, wait_s: float, context: Context[Any, Any]) -> dict[str, Any]:
     """Wait with progress once a second; the state, or the short result when it is over."""
     for second in range(round(wait_s)):
         if await asyncio.to_thread(job.wait, 1.0):

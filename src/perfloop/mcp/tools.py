@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from perfloop import api
 from perfloop.errors import PerfloopError
-from perfloop.mcp import brief, live
+from perfloop.mcp import brief, growing, live
 from perfloop.mcp.live import Served
 from perfloop.model.requests import CompareRequest, DiagnoseRequest, Door, PlanRequest, ReportRequest, Request, RunsRequest
 from perfloop.model.result import RunResult
@@ -123,6 +123,27 @@ TOOLS = (
         PlanRequest,
         _plan,
         read_only=False,
+    ),
+    Tool(
+        "perf_capacity",
+        "How far the service goes: the highest rate under the SLO, what saturates first, second, third and at what rate, what to add for a growth and what it costs. "
+        "Use it for growth and sizing, not to find a slow endpoint. Sends traffic up to the service's end (gentle, and always in production: 40 %) for two to four minutes; changes nothing. "
+        "Returns a job to ask for again (job, wait_s 45). Next: the report's resource.",
+        growing.AskCapacityRequest,
+        act=growing.capacity,
+        read_only=False,
+        idempotent=False,
+    ),
+    Tool(
+        "perf_try",
+        "Proves candidates under load: patches or branches race against the committed state, or settings are tried on the running service. What is proved to help is kept "
+        "(a patch as a commit on a branch of its own, nothing is merged), the rest is put back. Use it instead of claiming that your change is faster. Takes minutes; returns a job (job, wait_s 45).",
+        growing.AskTryRequest,
+        act=growing.trial,
+        read_only=False,
+        changes=True,
+        destructive=True,
+        idempotent=False,
     ),
     Tool(
         "perf_apply",

@@ -168,7 +168,8 @@ class RightSize(Word):
     memory_before_bytes: int
     memory_bytes: int
     saved_share: float
-    ok: bool | None = None  # the SLO was kept under the proposed limit
+    ok: bool | None = None  # the SLO was kept under the proposed CPU limit
+    memory_ok: bool | None = None  # and under the memory limit; None: it was not tried
     p95_s: float | None = None
     throttled_share: float | None = None
     note: str = ""
@@ -183,6 +184,9 @@ class CapacityPlan(Word):
     closed: tuple[LoadPoint, ...] = ()
     demands: tuple[Demand, ...] = ()  # in the order of saturation
     gentle_max_per_s: float = 0.0  # the demands were fitted on windows up to this rate
+    predicted_per_s: Estimate | None = None  # where it ends, from load up to there on average
+    predicted_note: str = ""  # where what was seen disagrees
+    bursts: tuple[tuple[int, float], ...] = ()  # requests that came at once, seconds until the last one was answered
     rate_slo: Estimate | None = None
     rate_slo_bounded: bool = True
     slo: str = ""

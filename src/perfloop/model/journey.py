@@ -150,6 +150,7 @@ class Workload(Word):
     workers: int = Field(default=1, ge=1, le=256)  # processes
     shard: Shard = Shard()
     start_at_s: float | None = None  # seconds since the epoch at which all shards begin; None: at once
+    slot_s: float = Field(default=1.0, ge=0.1, le=1.0)  # how often counts are told, and the slots of the window
     error_rate_stop: float = Field(default=0.5, gt=0, le=1)  # ends the window early when more than this share of ≥ 50 requests failed
 
     @model_validator(mode="after")

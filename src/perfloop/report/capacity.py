@@ -32,7 +32,9 @@ def answer(plan: CapacityPlan) -> str:
     """The plan as one sentence."""
     first = _first(plan)
     measured = f"; closed load reached {_span(plan.saturated_per_s)}" if plan.saturated_per_s else ""
-    end = f"{first.resource} ends it, predicted at {_span(first.saturates_at_per_s)}{measured}" if first else f"what ends it was not seen{measured}"
+    predicted = plan.predicted_per_s or (first.saturates_at_per_s if first else None)
+    named = f"{first.resource} ends it" if first and not plan.predicted_note else "what ends it was not seen"
+    end = named + (f", predicted at {_span(predicted)}" if predicted else "") + measured
     level = f"{rate(plan.rate_slo.value)} keep {plan.slo}" if plan.rate_slo else f"not measured to its end; {end}"
     chosen = next((option for option in plan.options if option.chosen), None)
     wanted = plan.now_per_s * plan.growth
@@ -65,7 +67,8 @@ def _order(plan: CapacityPlan) -> Table:
         for item in plan.demands[:DEMANDS_MAX]
     ]
     measured = f" Measured with closed load: {_span(plan.saturated_per_s)}." if plan.saturated_per_s else ""
-    hint = f"Predicted from windows up to {rate(plan.gentle_max_per_s)} by the utilisation law; 90 % intervals.{measured}"
+    bursts = f" By bursts: {_span(plan.predicted_per_s)}." if plan.bursts else ""
+    hint = f"Predicted from windows up to {rate(plan.gentle_max_per_s)} by the utilisation law; 90 % intervals.{bursts}{measured}"
     return Table(
         "Order of saturation", hint, ("resource", "a request takes", "there is", "saturates at", "because"), tuple(rows), (0,) if rows and _first(plan) else ()
     )

@@ -35,13 +35,13 @@ def test_tools_are_few_small_and_honest() -> None:
         assert all(field.get("description") for field in tool.input_schema["properties"].values())
     by_name = {tool.name: tool for tool in tools}
     assert by_name["perf_compare"].input_schema["required"] == ["a"]
-    assert [name for name, tool in by_name.items() if tool.annotations.destructive_hint] == ["perf_apply"]
+    assert [name for name, tool in by_name.items() if tool.annotations.destructive_hint] == ["perf_try", "perf_apply"]
     assert by_name["perf_measure"].annotations.read_only_hint is False
 
 
 def test_nothing_that_changes_the_target_is_offered_unless_allowed() -> None:
     names = [tool.name for tool in _with_client(lambda client: client.list_tools()).tools]
-    assert {"perf_context", "perf_measure", "perf_diagnose", "perf_compare", "perf_plan"} <= set(names)
+    assert {"perf_context", "perf_measure", "perf_diagnose", "perf_compare", "perf_plan", "perf_capacity"} <= set(names)
     assert not {"perf_apply", "perf_rollback", "perf_try"} & set(names)
 
 

@@ -1,6 +1,6 @@
 """The HTTP load engine's own process: one workload as a line of JSON on stdin, results as lines of JSON on stdout.
 
-Lines out: ``ready`` (where asked to wait for ``go``), ``started``, one ``second`` each second, then ``end``; or ``failed`` with what, why and
+Lines out: ``ready`` (where asked to wait for ``go``), ``started``, one ``second`` each second (or ``slot_s``), then ``end``; or ``failed`` with what, why and
 fix; for a hook only ``hook``. When stdin closes, the parent is gone and so is this process, whatever it was doing. SIGTERM ends the load and
 keeps what was measured. It is started by ``perfloop.load.engines.http``, not by hand.
 """
@@ -96,7 +96,7 @@ async def _window(plan: dict[str, Any], output: Output) -> None:
     worked_s, began_s = time.process_time(), time.monotonic()
     sending.begin(source, start_s, start_s + plan["duration_s"])
     try:
-        await _run(sending, recorder, output, plan["timeout_s"])
+        await _run(sending, recorder, output, plan["timeout_s"], plan["slot_s"])
     finally:
         sending.close()
     output.line(recorder.second(time.monotonic() - start_s, source.users))
@@ -117,8 +117,8 @@ def _agreed_start(plan: dict[str, Any], output: Output) -> float:
     return time.time() + LEAD_S
 
 
-async def _run(sending: Sending, recorder: Recorder, output: Output, timeout_s: float) -> None:
-    next_line_s = sending.start_s + 1.0
+async def _run(sending: Sending, recorder: Recorder, output: Output, timeout_s: float, slot_s: float) -> None:
+    next_line_s = sending.start_s + slot_s
     while not sending.finished:
         await asyncio.sleep(TICK_S)
         now_s = time.monotonic()
@@ -127,7 +127,7 @@ async def _run(sending: Sending, recorder: Recorder, output: Output, timeout_s: 
             raise sending.broken
         if now_s >= next_line_s:
             output.line(recorder.second(now_s - sending.start_s, sending.source.users))
-            next_line_s = max(next_line_s + 1.0, now_s)
+            next_line_s = max(next_line_s + slot_s, now_s)
         output.push()
         if not sending.on and now_s > sending.ended_at_s + timeout_s + GRACE_S:
             raise OursError("requests did not end in time", "lower the rate: this machine cannot keep up with it")
