@@ -106,9 +106,9 @@ CASES = (
     Case("shop", "data grew", ("data-growth",), "select status, count(*) from orders group by status", ("insert into orders select i, i % 120000 + 1, 'G-' || i, 'paid', timestamptz '2026-02-01' + i * interval '1 second', 1, repeat('n', 40) from generate_series(300001, 1000000) i", "vacuum analyze orders")),
     Case("forum", "data grew", ("data-growth",), "select max(score) from board.post", ("insert into board.post select i, i % 90000 + 1, 's' || i, 0, timestamp '2025-07-01' + i * interval '1 second', 0, repeat('b', 80) from generate_series(300001, 900000) i", "vacuum analyze board.post")),
     Case("shop", "bloat", ("table-bloat",), "select count(*), sum(credit) from customer where credit > -5",
-         ("insert into customer select i, 'x', 'y', 'z', now(), 1 from generate_series(1000001, 2200000) i", "delete from customer where id > 1000000", "analyze customer")),
+         ("insert into customer select i, 'x', 'y', 'z', now(), 1 from generate_series(1000001, 3400000) i", "delete from customer where id > 1000000", "analyze customer")),
     Case("forum", "bloat", ("table-bloat",), "select sum(karma) from board.member where karma >= 0",
-         ("insert into board.member (handle, country, language, joined, karma) select 'x', 'AX', 'Ay', date '2026-01-01', -1 from generate_series(1, 1000000)", "delete from board.member where karma = -1", "analyze board.member")),
+         ("insert into board.member (handle, country, language, joined, karma) select 'x', 'AX', 'Ay', date '2026-01-01', -1 from generate_series(1, 2000000)", "delete from board.member where karma = -1", "analyze board.member")),
     # healthy: something changed, and the query did not suffer; or nothing changed
     Case("shop", "nothing changed, point query", (), "select * from orders where id = 4711"),
     Case("forum", "nothing changed, point query", (), "select * from board.post where slug = 'slug-17'"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -13,7 +13,7 @@ from perfloop.sql.predicates import TablePredicates, predicates
 INCLUDE_MAX = 5
 KEYS_MAX = 4
 PER_TABLE_MAX = 30
-_WORD = re.compile(r"[A-Za-z_][\w$]*")
+WORD = re.compile(r"[A-Za-z_][\w$]*")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,10 @@ class Candidate:
     table: str
     keys: tuple[tuple[str, bool], ...]
     include: tuple[str, ...] = ()
+
+    def may_serve(self, words: Collection[str]) -> bool:
+        """False where a query of these words (in lower case) does not even name its first column: it could at best read the index from end to end."""
+        return self.keys[0][0].lower() in words
 
     @property
     def name(self) -> str:
@@ -54,7 +58,7 @@ def candidates(queries: Iterable[str], schema: Mapping[str, Sequence[str]], exis
     """Those of all queries without what exists as the beginning of an index already; the ones that most queries want first. ``existing``: table → key columns of its indexes."""
     wanted: dict[Candidate, int] = {}
     for text in queries:
-        words = {word.lower() for word in _WORD.findall(text)}
+        words = {word.lower() for word in WORD.findall(text)}
         for found in predicates(text, "postgres", schema):
             used = [column for column in schema.get(found.table, ()) if column.lower() in words]
             for candidate in _of_table(found, used):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from perfloop.change.index_candidates import Candidate
+from perfloop.change.index_candidates import WORD, Candidate
 from perfloop.errors import CannotMeasure
 from perfloop.stats.selection import Choice, Problem, choose
 from perfloop.twin.build import Twin
@@ -33,16 +33,30 @@ class Costs:
     asked: int = 0
     base: dict[int, float] = field(default_factory=dict)
     options: dict[int, dict[frozenset[int], float]] = field(default_factory=dict)
+    _known: dict[tuple[int, frozenset[int]], tuple[float, frozenset[int]]] = field(default_factory=dict)
 
     def plan(self, number: int, chosen: frozenset[int]) -> tuple[float, frozenset[int]]:
         """(cost, candidates in the plan) of a query with these shown; the indexes of other tables change nothing."""
-        shown = frozenset(item for item in chosen if self.of_table[item] in self.tables[number])
-        self.twin.show([self.made[item] for item in shown])
-        self.asked += 1
-        plan = self.twin.explain(self.queries[number])
-        used = _used(plan, {self.made[item].name: item for item in shown})
-        self.options.setdefault(number, {})[used] = min(plan["Total Cost"], self.options.get(number, {}).get(used, plan["Total Cost"]))
-        return float(plan["Total Cost"]), used
+        return self.plans([number], frozenset(item for item in chosen if self.of_table[item] in self.tables[number]))[0]
+
+    def plans(self, numbers: Sequence[int], shown: frozenset[int]) -> list[tuple[float, frozenset[int]]]:
+        """The same for several queries at once, with just these shown."""
+        known = [self._known.get((number, frozenset(item for item in shown if self.of_table[item] in self.tables[number]))) for number in numbers]
+        todo = [number for number, answer in zip(numbers, known, strict=True) if answer is None]
+        if todo:
+            self.twin.show([self.made[item] for item in shown])
+            self.asked += len(todo)
+        names = {self.made[item].name: item for item in shown}
+        answers = iter(self.twin.explain_all([self.queries[number] for number in todo]))
+        return [answer or self._note(number, shown, next(answers), names) for number, answer in zip(numbers, known, strict=True)]
+
+    def _note(self, number: int, shown: frozenset[int], plan: dict[str, Any], names: Mapping[str, int]) -> tuple[float, frozenset[int]]:
+        cost, used = float(plan["Total Cost"]), _used(plan, names)
+        options = self.options.setdefault(number, {})
+        options[used] = min(cost, options.get(used, cost))
+        answer = (cost, used)
+        self._known[number, frozenset(item for item in shown if self.of_table[item] in self.tables[number])] = answer
+        return answer
 
 
 def _used(plan: dict[str, Any], names: Mapping[str, int]) -> frozenset[int]:
@@ -50,18 +64,19 @@ def _used(plan: dict[str, Any], names: Mapping[str, int]) -> frozenset[int]:
 
 
 def explore(twin: Twin, queries: Sequence[str], tables: Sequence[frozenset[str]], found: Sequence[Candidate]) -> Costs:
-    """Each candidate alone on the queries of its table, then all that helped together, then without each of those that were used."""
+    """Each candidate alone on the queries that it may serve, then all that helped together, then without each of those that were used."""
     made = dict(enumerate(twin.add([candidate.ddl(concurrently=False) for candidate in found])))
     costs = Costs(twin, queries, tables, made, {number: candidate.table for number, candidate in enumerate(found)})
-    for number in range(len(queries)):
-        costs.base[number], _ = costs.plan(number, frozenset())
-    helpful: dict[int, set[int]] = {number: set() for number in range(len(queries))}
-    for item in made:  # item by item: showing another one is dearer than planning another query
-        for number in range(len(queries)):
-            if costs.of_table[item] in tables[number]:
-                cost, used = costs.plan(number, frozenset({item}))
-                if used and cost < costs.base[number] * (1 - GAIN_MIN):
-                    helpful[number].add(item)
+    everybody = range(len(queries))
+    for number, (cost, _) in enumerate(costs.plans(everybody, frozenset())):
+        costs.base[number] = cost
+    helpful: dict[int, set[int]] = {number: set() for number in everybody}
+    words = [{word.lower() for word in WORD.findall(text)} for text in queries]
+    for item, candidate in enumerate(found):
+        asked = [number for number in everybody if costs.of_table[item] in tables[number] and candidate.may_serve(words[number])]
+        for number, (cost, used) in zip(asked, costs.plans(asked, frozenset({item})), strict=True):
+            if used and cost < costs.base[number] * (1 - GAIN_MIN):
+                helpful[number].add(item)
     for number, items in helpful.items():
         _, used = costs.plan(number, frozenset(items))
         for item in used if len(items) > 1 else ():

@@ -16,6 +16,7 @@ NAME_MAX_BYTES = 63
 #: pg_index.indoption of a key column written with its defaults: ASC NULLS LAST, DESC NULLS FIRST
 _OPTION = {"asc": 0, "desc": 3}
 _TUPLE_OVERHEAD_BYTES = 16  # index tuple header and line pointer
+REPLAY_LAG_MAX_S = 60.0
 _FILL = 1.3  # leaf fill factor, inner pages, alignment
 
 _INDEXES = """
@@ -180,6 +181,14 @@ def obstacle(connection: Connection, of: Table, size_bytes: int | None, oldest_m
     ).fetchone()
     if oldest and oldest[1] > oldest_max_s:
         return f"backend {oldest[0]} has a transaction open for {oldest[1]:.0f} s, which a concurrent build would wait for"
+    prepared = connection.execute("SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = current_database() ORDER BY prepared LIMIT 1").fetchone()
+    if prepared:
+        return f"the prepared transaction {prepared[0]} is open, which a concurrent build would wait for"
+    behind = connection.execute(
+        "SELECT application_name, extract(epoch FROM replay_lag)::float8 FROM pg_catalog.pg_stat_replication WHERE replay_lag IS NOT NULL ORDER BY 2 DESC LIMIT 1"
+    ).fetchone()
+    if behind and behind[1] > REPLAY_LAG_MAX_S:
+        return f"the replica {behind[0]} is {behind[1]:.0f} s behind, and the build's log would put it further behind"
     free_bytes = _free_bytes(connection)
     if size_bytes is not None and free_bytes is not None and free_bytes < 2 * size_bytes:
         return f"the index needs about {size_bytes // 2**20} MiB, and {free_bytes // 2**20} MiB are free where the data lies"
@@ -187,9 +196,13 @@ def obstacle(connection: Connection, of: Table, size_bytes: int | None, oldest_m
 
 
 def _free_bytes(connection: Connection) -> int | None:
-    """Free space at the data directory; None where the server is elsewhere or does not tell."""
+    """Free space where a new index would lie; None where the server is elsewhere or does not tell."""
     try:
-        row = connection.execute("SELECT current_setting('data_directory')").fetchone()
+        row = connection.execute(
+            "SELECT coalesce((SELECT nullif(pg_catalog.pg_tablespace_location(t.oid), '') FROM pg_catalog.pg_tablespace t, pg_catalog.pg_database d"
+            " WHERE d.datname = current_database() AND t.oid = coalesce((SELECT s.oid FROM pg_catalog.pg_tablespace s WHERE s.spcname = current_setting('default_tablespace')), d.dattablespace)),"
+            " current_setting('data_directory'))"
+        ).fetchone()
     except psycopg.errors.InsufficientPrivilege:
         return None
     local = connection.info.host.startswith("/") or connection.info.host in ("127.0.0.1", "::1", "localhost", "")

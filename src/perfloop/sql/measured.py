@@ -126,11 +126,13 @@ def _line(row: tuple[Any, ...]) -> str:
     return ": ".join([*parts, f"holds {locks}"] if locks else parts)
 
 
-def flatten(node: dict[str, Any], depth: int = 0) -> Iterator[NodeRun]:
-    """The nodes of an executed plan, top down, values hidden."""
+def flatten(node: dict[str, Any], depth: int = 0, processes: int = 1) -> Iterator[NodeRun]:
+    """The nodes of an executed plan, top down, values hidden. ``processes``: how many ran it side by side, whose times add up in the plan but not on the clock."""
     loops = float(node.get("Actual Loops", 1)) or 1.0
     children = node.get("Plans", [])
-    own = float(node.get("Actual Total Time", 0.0)) * loops - sum(float(c.get("Actual Total Time", 0.0)) * float(c.get("Actual Loops", 1)) for c in children)
+    below = int(node.get("Workers Launched", 0)) + 1 if str(node["Node Type"]).startswith("Gather") else processes
+    own = float(node.get("Actual Total Time", 0.0)) * loops / processes
+    own -= sum(float(c.get("Actual Total Time", 0.0)) * float(c.get("Actual Loops", 1)) / below for c in children)
     schema = node.get("Schema", "")
     condition = str(node.get("Index Cond") or node.get("Recheck Cond") or node.get("Hash Cond") or node.get("Merge Cond") or node.get("Join Filter") or "")
 
@@ -166,7 +168,7 @@ def flatten(node: dict[str, Any], depth: int = 0) -> Iterator[NodeRun]:
         detail=_detail(node),
     )
     for child in children:
-        yield from flatten(child, depth + 1)
+        yield from flatten(child, depth + 1, below)
 
 
 def _detail(node: dict[str, Any]) -> str:

@@ -155,6 +155,7 @@ def _solve(problem: Problem, start: frozenset[int], time_limit_s: float) -> tupl
     """HiGHS on one core: an item is a binary column, an option a continuous one, which is whole in any optimum."""
     import highspy
     import numpy as np
+    from highspy._core import _Highs
 
     items = sorted(problem.sizes)
     if not items:
@@ -171,7 +172,7 @@ def _solve(problem: Problem, start: frozenset[int], time_limit_s: float) -> tupl
             linked.setdefault((query, item), []).append(number)
     rows += [(columns, [1.0] * len(columns), 1.0) for columns in by_query.values()]
     rows += [([*columns, place[item]], [1.0] * len(columns) + [-1.0], 0.0) for (_, item), columns in linked.items()]
-    model = highspy.Highs()  # type: ignore[no-untyped-call]
+    model = _Highs()  # highspy.Highs greets on standard output whatever its options are
     for name, value in (
         ("output_flag", False),
         ("log_to_console", False),

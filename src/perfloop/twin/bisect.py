@@ -19,10 +19,11 @@ from perfloop.errors import CannotMeasure, PerfloopError
 from perfloop.twin.build import Twin, start
 from perfloop.twin.cluster import Cluster, Within
 from perfloop.twin.factors import Factor, differences, mixed
-from perfloop.twin.snapshot import Snapshot
+from perfloop.twin.snapshot import Snapshot, structure
 from perfloop.twin.whatif import nodes, shape
 
 HYBRIDS_MAX = 120
+TWINS_MAX = 4  # open at once, with four connections each
 COST_RATIO_MIN = 1.2  # where both plans have the same shape, the cost must have moved by so much to look for a cause
 #: the order of suspicion, which breaks ties
 KINDS = ("query", "index", "type", "setting", "statistics", "view", "visibility", "size")
@@ -59,13 +60,14 @@ class Bisection:
 
 
 class Lab:
-    """Context manager: one private server in which any number of snapshots can plan a query, each in a database of its own."""
+    """Context manager: one private server in which any number of snapshots can plan a query; those of one structure take turns in one database."""
 
     def __init__(self, locale: tuple[str, ...], major: int) -> None:
         self._locale, self._major = locale, major
         self._cluster: Cluster | None = None
         self.notes: list[str] = []
-        self.built = 0
+        self.planned = self.built = 0
+        self._twins: dict[str, Twin] = {}  # by structure, the last used last
 
     def __enter__(self) -> Lab:
         """Start the server; ``CannotMeasure`` where there is none here."""
@@ -73,6 +75,8 @@ class Lab:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for twin in self._twins.values():
+            twin.__exit__(None, None, None)
         if self._cluster is not None:
             self._cluster.close()
 
@@ -80,21 +84,39 @@ class Lab:
         """The plan of ``query`` by the planner of ``snapshot``; ``CannotMeasure`` where it has none."""
         import psycopg
 
-        assert self._cluster is not None
-        if self.built >= HYBRIDS_MAX:
+        if self.planned >= HYBRIDS_MAX:
             raise CannotMeasure("the plan bisect came to its limit", why=f"{HYBRIDS_MAX} combinations were planned")
+        self.planned += 1
+        key = structure(snapshot)
+        twin = self._twins.pop(key, None)
+        try:
+            twin = self._turned(twin, snapshot) if twin else self._build(snapshot)
+            self._twins[key] = twin
+            return twin.plan(query, changed=False)
+        except psycopg.Error as error:
+            raise CannotMeasure("the planner twin cannot plan this query", why=str(error).strip().split("\n", 1)[0]) from error
+
+    def _turned(self, twin: Twin, snapshot: Snapshot) -> Twin:
+        try:
+            twin.become(snapshot)
+        except BaseException:
+            twin.__exit__(None, None, None)
+            raise
+        return twin
+
+    def _build(self, snapshot: Snapshot) -> Twin:
+        assert self._cluster is not None
+        while len(self._twins) >= TWINS_MAX:
+            self._twins.pop(next(iter(self._twins))).__exit__(None, None, None)
         self.built += 1
         name = f"hybrid{self.built}"
         with self._cluster.connect() as admin:
             copied = " STRATEGY file_copy" if self._major >= 15 else ""  # the only way there was before
             admin.execute(f"CREATE DATABASE {name} TEMPLATE template0{copied}".encode())
-        try:
-            with Twin(snapshot, shared=Within(self._cluster, name)) as twin:
-                if self.built == 1:
-                    self.notes += twin.notes
-                return twin.plan(query, changed=False)
-        except psycopg.Error as error:
-            raise CannotMeasure("the planner twin cannot plan this query", why=str(error).strip().split("\n", 1)[0]) from error
+        twin = Twin(snapshot, shared=Within(self._cluster, name)).__enter__()
+        if self.built == 1:
+            self.notes += twin.notes
+        return twin
 
 
 def bisect(then: Snapshot, now: Snapshot, query: str, query_then: str = "", search: bool = True) -> Bisection:

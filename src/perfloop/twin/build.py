@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import psycopg
 
 OWNER = "planner"
+SAMPLE_NOISE = 0.02  # two runs of ANALYZE over the same rows move costs by about so much
 
 
 @dataclass
@@ -95,9 +96,40 @@ class Twin:
         """The plan of one statement with what is shown now."""
         return explain(self._owner, query)
 
+    def range(self, index: Hidden, query: str) -> tuple[float, float, float]:
+        """(lowest, expected, highest) cost of a statement with this one index, over what is not known of it; widened by the noise of a sample of statistics."""
+        costs = []
+        for one in (index, *self._workbench.bounds(index)):
+            self.show([one])
+            costs.append(float(self.explain(query)["Total Cost"]))
+        return min(costs) * (1 - SAMPLE_NOISE), costs[0], max(costs) * (1 + SAMPLE_NOISE)
+
+    def explain_all(self, queries: Sequence[str]) -> list[dict[str, Any]]:
+        """The plans of several statements with what is shown now: the server plans one while the other's answer is read."""
+        if not all(can_pipeline(self._owner, query) for query in queries):
+            return [self.explain(query) for query in queries]
+        with self._owner.pipeline():
+            cursors = [self._owner.execute(_explain_text(self._owner, query, ["FORMAT JSON"])) for query in queries]
+            return [cursor.fetchone()[0][0]["Plan"] for cursor in cursors]  # type: ignore[index]
+
     def set(self, name: str, value: str) -> None:
         """Plan with another value of a setting from now on."""
         self._owner.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+    def become(self, snapshot: Snapshot) -> None:
+        """Plan as another snapshot of the same structure (``structure``): its settings, statistics and rows, without a new build."""
+        old, new = dict(self.snapshot.settings), dict(snapshot.settings)
+        for name in old.keys() - new.keys():
+            self._owner.execute(f'RESET "{name}"'.encode())
+        changed = [(name, value) for name, value in snapshot.settings if old.get(name) != value]
+        for name, value in changed:
+            self._owner.execute("SELECT set_config(%s, %s, false)", (name, value))
+        if snapshot.stats != self.snapshot.stats:
+            self._admin.execute(b"DELETE FROM pg_statistic WHERE starelid >= 16384")
+            statistics.restore(self._admin, snapshot.stats, self._failed)
+        if (snapshot.tables, snapshot.indexes) != (self.snapshot.tables, self.snapshot.indexes):
+            statistics.restore_relations(self._admin, (*snapshot.tables, *(index for index in snapshot.indexes if index["valid"])), self._failed)
+        self.snapshot = snapshot
 
     def _sizes(self) -> None:
         """Sizes of all relations of the target; heights of its b-trees."""
@@ -125,15 +157,24 @@ def explain(connection: psycopg.Connection[Any], query: str, verbose: bool = Fal
     A text with ``$1`` … is planned without values: by GENERIC_PLAN since 16, before that as a prepared statement.
     """
     options = ["FORMAT JSON", *(["VERBOSE"] if verbose else [])]
-    if not text.has_placeholders(query):
-        row = connection.execute(f"EXPLAIN ({', '.join(options)}) {query}".encode()).fetchone()
-    elif connection.info.server_version >= 160000:
-        row = connection.execute(f"EXPLAIN ({', '.join((*options, 'GENERIC_PLAN'))}) {query}".encode()).fetchone()
-    else:
-        row = _explain_prepared(connection, query, options)
+    row = (
+        connection.execute(_explain_text(connection, query, options)).fetchone()
+        if can_pipeline(connection, query)
+        else _explain_prepared(connection, query, options)
+    )
     assert row is not None
     plan: dict[str, Any] = row[0][0]["Plan"]
     return plan
+
+
+def can_pipeline(connection: psycopg.Connection[Any], query: str) -> bool:
+    """True where one statement plans it: it has no ``$1``, or the server plans for unknown values (16 and later)."""
+    return connection.info.server_version >= 160000 or not text.has_placeholders(query)
+
+
+def _explain_text(connection: psycopg.Connection[Any], query: str, options: Sequence[str]) -> bytes:
+    generic = ["GENERIC_PLAN"] if text.has_placeholders(query) else []
+    return f"EXPLAIN ({', '.join((*options, *generic))}) {query}".encode()
 
 
 def _explain_prepared(connection: psycopg.Connection[Any], query: str, options: Sequence[str]) -> tuple[Any, ...] | None:

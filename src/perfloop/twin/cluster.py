@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import pwd
 import shutil
@@ -44,13 +45,14 @@ class Cluster:
         began = time.monotonic()
         sweep()
         self.major, programs = binaries.find(self.major or None)
+        model = _model(programs, self._options())
         user = _server_user()
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # 0700
         try:
             if user is not None:
                 os.chown(self.folder, user.pw_uid, user.pw_gid)
                 programs = reachable(programs, self.folder)
-            self._start(programs, user)
+            self._start(programs, user, model)
         except BaseException:
             self.close()
             raise
@@ -60,10 +62,10 @@ class Cluster:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _start(self, programs: Path, user: pwd.struct_passwd | None) -> None:
+    def _start(self, programs: Path, user: pwd.struct_passwd | None, model: str) -> None:
         ids = ("-1", "-1") if user is None else (str(user.pw_uid), str(user.pw_gid))
         keeper = Path(__file__).with_name("keeper.py")
-        command = [sys.executable, "-I", "-S", str(keeper), str(self.folder), str(programs), str(self.major), *ids, *self._options()]
+        command = [sys.executable, "-I", "-S", str(keeper), str(self.folder), str(programs), str(self.major), *ids, model, *self._options()]
         self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
         assert self._keeper.stdout is not None
         answer = self._keeper.stdout.readline().decode(errors="replace").strip()
@@ -168,6 +170,20 @@ def _remove(folder: Path) -> None:
     except (OSError, ValueError):
         pass
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _model(programs: Path, options: tuple[str, ...]) -> str:
+    """Where an empty cluster of just this program and these options is kept between runs, to be copied: ``initdb`` takes most of a start. Empty where there is no such place."""
+    root = Path("/var/cache") if os.geteuid() == 0 else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    keeper = Path(__file__).with_name("keeper.py")
+    try:
+        made_by = [
+            (str(path), status.st_size, status.st_mtime_ns) for path in (programs / "initdb", programs / "postgres", keeper) for status in (path.stat(),)
+        ]
+    except OSError:
+        return ""
+    name = hashlib.sha256(repr((made_by, options)).encode()).hexdigest()[:16]
+    return str(root / "perfloop" / "twin" / name)
 
 
 def _server_user() -> pwd.struct_passwd | None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import psycopg
 
 Failed = Callable[[str, Exception], None]
+_MESSAGE = 100  # statements in one message
 logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns on stderr when a pipeline ends with an error, which is handled here
 
 
@@ -30,7 +31,17 @@ def create(owner: psycopg.Connection[Any], snapshot: Snapshot, failed: Failed) -
     _run(owner, [(f"view {name}", f"CREATE VIEW {name} AS {definition}") for name, definition in snapshot.views], None)
 
 
+def _first_keys(snapshot: Snapshot) -> dict[str, tuple[int, str]]:
+    """Table → (index, constraint) of the primary or unique key that is its oldest index: made with the table, which is cheaper than altering it."""
+    keys = {row["index_oid"]: row for row in snapshot.constraints if row["kind"] in ("p", "u")}
+    oldest: dict[str, int] = {}
+    for index in snapshot.indexes:
+        oldest.setdefault(index["table"], index["oid"] if index["valid"] else 0)
+    return {table: (oid, f"CONSTRAINT {keys[oid]['name']} {keys[oid]['definition']}") for table, oid in oldest.items() if oid in keys}
+
+
 def _relations(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    first = {table: (constraint,) for table, (_, constraint) in _first_keys(snapshot).items()}
     columns: dict[int, list[str]] = {}
     for row in snapshot.columns:
         columns.setdefault(row["oid"], []).append(row["definition"])
@@ -40,15 +51,17 @@ def _relations(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         yield "type", statement
     for table in snapshot.tables:
         options = f" WITH ({table['options']})" if table["options"] else ""
-        yield f"table {table['name']}", f"CREATE TABLE {table['name']} ({', '.join(columns.get(table['oid'], ()))}){options}"
+        body = [*columns.get(table["oid"], ()), *first.get(table["name"], ())]
+        yield f"table {table['name']}", f"CREATE TABLE {table['name']} ({', '.join(body)}){options}"
 
 
 def _indexes(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     """In the order of creation, which breaks ties between equal costs; foreign keys last."""
     keys = {row["index_oid"]: row for row in snapshot.constraints if row["kind"] != "f"}
+    made = {oid for oid, _ in _first_keys(snapshot).values()}
     for index in snapshot.indexes:
         key = keys.get(index["oid"])
-        if index["valid"]:
+        if index["valid"] and index["oid"] not in made:
             yield f"index {index['name']}", f"ALTER TABLE {key['table']} ADD CONSTRAINT {key['name']} {key['definition']}" if key else index["definition"]
     for key in snapshot.constraints:
         if key["kind"] == "f":
@@ -56,13 +69,13 @@ def _indexes(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 
 
 def _run(owner: psycopg.Connection[Any], statements: list[tuple[str, str]], failed: Failed | None) -> None:
-    """All in one transaction; where that fails, one by one, and what fails then ends it, or is told to ``failed``."""
+    """All in one transaction, many in one message; where that fails, one by one, and what fails then ends it, or is told to ``failed``."""
     import psycopg
 
     try:
-        with owner.transaction(), owner.pipeline():
-            for _, statement in statements:
-                owner.execute(statement.encode())
+        with owner.transaction():
+            for start in range(0, len(statements), _MESSAGE):
+                owner.execute(";\n".join(statement for _, statement in statements[start : start + _MESSAGE]).encode())
     except psycopg.Error:
         for what, statement in statements:
             try:

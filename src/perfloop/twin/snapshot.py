@@ -40,6 +40,15 @@ class Snapshot:
     notes: tuple[str, ...] = ()
 
 
+def structure(snapshot: Snapshot) -> str:
+    """What of a snapshot only a new twin can imitate: two with the same structure differ in settings, statistics, rows and visibility at most."""
+    tables = [(row["name"], row["pages"], row["options"]) for row in snapshot.tables]
+    indexes = [(row["name"], row["table"], row["definition"], row["valid"], row["pages"], snapshot.heights.get(row["name"])) for row in snapshot.indexes]
+    columns = [(row["table"], row["definition"]) for row in snapshot.columns]
+    keys = [(row["table"], row["name"], row["definition"]) for row in snapshot.constraints]
+    return repr((snapshot.version, snapshot.locale, snapshot.schemas, snapshot.types, tables, columns, indexes, keys, snapshot.views))
+
+
 def take(connection: psycopg.Connection[Any], names: tuple[str, ...], everything: bool = False) -> Snapshot:
     """Snapshot of these tables and views and what they rest on. ``CannotMeasure`` for kinds of relation that a twin cannot imitate.
 

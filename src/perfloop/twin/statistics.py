@@ -6,6 +6,7 @@ column's type (analyze.c, array_typanalyze.c, rangetypes_typanalyze.c). Statisti
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,21 @@ _IDENTITY = ("schemaname", "relname", "attname", "inherited")
 _NOT_STATS = (*_IDENTITY, "table", "quoted_column", "type")
 _FLOAT8_LESS = 672
 _SLOTS_MAX = 5
+_BATCH = 2_000
+
+_PLACES = range(1, _SLOTS_MAX + 1)
+#: rows of pg_statistic out of JSON (the fields of ``_fields``)
+_INSERT = f"""
+INSERT INTO pg_statistic (starelid, staattnum, stainherit, stanullfrac, stawidth, stadistinct,
+  {", ".join(f"stakind{n}, staop{n}, stacoll{n}, stanumbers{n}, stavalues{n}" for n in _PLACES)})
+SELECT oid, number, inherited, nulls, width, different,
+  {", ".join(f"coalesce(kind{n}, 0), coalesce(op{n}, 0), coalesce(coll{n}, 0), numbers{n}, array_in(textout(values{n}), type{n}, -1)" for n in _PLACES)}
+FROM json_to_recordset(%s::json) AS r(oid oid, number int2, inherited bool, nulls real, width int, different real,
+  {", ".join(f"kind{n} int2, op{n} oid, coll{n} oid, numbers{n} real[], values{n} text, type{n} oid" for n in _PLACES)})"""  # noqa: S608 - our own names only
+_RELATIONS = """
+UPDATE pg_class c SET relpages = r.pages, reltuples = r.tuples, relallvisible = r.visible
+FROM json_to_recordset(%s::json) AS r(schema name, name name, pages int, tuples real, visible int), pg_namespace n
+WHERE n.nspname = r.schema AND n.oid = c.relnamespace AND c.relname = r.name"""
 
 #: of each column: its type and operators by the default b-tree class, its elements' likewise
 _ATTRIBUTES = """
@@ -59,19 +75,49 @@ WHERE c.oid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('
 def restore(admin: psycopg.Connection[Any], stats: Sequence[Row], failed: Failed) -> None:
     """Write the statistics of all columns in one go; where that fails, one by one, and ``failed(what, error)`` hears of each that does not go."""
     if admin.info.server_version >= RESTORE_SINCE:
-        statements = [_by_function(row) for row in stats]
-    else:
-        attributes = {row[:3]: row[3:] for row in admin.execute(_ATTRIBUTES.encode()).fetchall()}
-        known = [(row, attributes.get((row["schemaname"], row["relname"], row["attname"]))) for row in stats]
-        statements = [_by_row(row, attribute) for row, attribute in known if attribute is not None]
-    _execute(admin, statements, failed)
+        _execute(admin, [_by_function(row) for row in stats], failed)
+        return
+    attributes = {row[:3]: row[3:] for row in admin.execute(_ATTRIBUTES.encode()).fetchall()}
+    known = [(row, attributes.get((row["schemaname"], row["relname"], row["attname"]))) for row in stats]
+    _insert(admin, _INSERT, [(f"{row['relname']}.{row['attname']}", _fields(row, attribute)) for row, attribute in known if attribute is not None], failed)
 
 
 def restore_relations(admin: psycopg.Connection[Any], relations: Sequence[Row], failed: Failed) -> None:
     """Write ``relpages``, ``reltuples`` and ``relallvisible`` of these relations (keys: bare_schema, bare_name, relpages, reltuples, relallvisible)."""
-    query = "UPDATE pg_class c SET relpages = %s, reltuples = %s::real, relallvisible = %s FROM pg_namespace n WHERE n.oid = c.relnamespace AND n.nspname = %s AND c.relname = %s"
-    rows = [(item["relpages"], item["reltuples"], item.get("relallvisible") or 0, item["bare_schema"], item["bare_name"]) for item in relations]
-    _execute(admin, [(item[-1], query, item) for item in rows], failed)
+    rows = [
+        (
+            item["bare_name"],
+            {
+                "schema": item["bare_schema"],
+                "name": item["bare_name"],
+                "pages": item["relpages"],
+                "tuples": str(item["reltuples"]),
+                "visible": item.get("relallvisible") or 0,
+            },
+        )
+        for item in relations
+    ]
+    _insert(admin, _RELATIONS, rows, failed)
+
+
+def _insert(admin: psycopg.Connection[Any], query: str, rows: Sequence[tuple[str, Row]], failed: Failed) -> None:
+    """All rows by one statement, which reads them as JSON; where that fails, one by one."""
+    import psycopg
+
+    def execute(some: Sequence[tuple[str, Row]]) -> None:
+        admin.execute(query.encode(), (json.dumps([fields for _, fields in some], ensure_ascii=False),))
+
+    try:
+        for start in range(0, len(rows), _BATCH):
+            execute(rows[start : start + _BATCH])
+    except psycopg.Error:
+        for row in rows:
+            try:
+                execute([row])
+            except psycopg.errors.UniqueViolation:
+                continue  # of a batch that went through
+            except psycopg.Error as error:
+                failed(f"statistics of {row[0]}", error)
 
 
 Statement = tuple[str, str, tuple[Any, ...]]  # what it is about, text, parameters
@@ -99,8 +145,8 @@ def _by_function(row: Row) -> Statement:
     return f"{row['relname']}.{row['attname']}", query, (*(row[name] for name in _IDENTITY), *(value for _, value in given))
 
 
-def _by_row(row: Row, attribute: tuple[Any, ...]) -> Statement:
-    """One row of pg_statistic. Its values are text of an array, which ``array_in`` reads as the type that they have."""
+def _fields(row: Row, attribute: tuple[Any, ...]) -> Row:
+    """One row of pg_statistic, without what is null. Its values are text of an array, which ``array_in`` reads as the type that they have."""
     oid, number, type_oid, collation, less, equal, is_range, element, element_equal, element_collation = attribute
     slots: list[tuple[int, int, int, str | None, tuple[str, int] | None]] = []  # kind, operator, collation, numbers, (values, their type)
     if equal and row.get("most_common_vals") is not None:
@@ -117,15 +163,8 @@ def _by_row(row: Row, attribute: tuple[Any, ...]) -> Statement:
         slots.append((6, _FLOAT8_LESS, 0, f"{{{row.get('range_empty_frac') or 0}}}", (row["range_length_histogram"], 701)))
     if is_range and row.get("range_bounds_histogram") is not None:
         slots.append((7, 0, 0, None, (row["range_bounds_histogram"], type_oid)))
-    names, holders = (
-        ["starelid", "staattnum", "stainherit", "stanullfrac", "stawidth", "stadistinct"],
-        ["%s", "%s", "%s::bool", "%s::real", "%s::int", "%s::real"],
-    )
-    values: list[Any] = [oid, number, row["inherited"], row["null_frac"], row["avg_width"], row["n_distinct"]]
-    for place in range(1, _SLOTS_MAX + 1):
-        kind, operator, collated, numbers, array = slots[place - 1] if place <= len(slots) else (0, 0, 0, None, None)
-        names += [f"{name}{place}" for name in ("stakind", "staop", "stacoll", "stanumbers", "stavalues")]
-        holders += ["%s", "%s::oid", "%s::oid", "%s::real[]", "array_in(%s::cstring, %s::oid, -1)" if array else "NULL"]
-        values += [kind, operator, collated, numbers, *(array or ())]
-    query = f"INSERT INTO pg_statistic ({', '.join(names)}) VALUES ({', '.join(holders)})"  # noqa: S608 - our own names only
-    return f"{row['relname']}.{row['attname']}", query, tuple(values)
+    fields = {"oid": oid, "number": number, "inherited": row["inherited"], "nulls": row["null_frac"], "width": row["avg_width"], "different": row["n_distinct"]}
+    for place, (kind, operator, collated, numbers, array) in enumerate(slots[:_SLOTS_MAX], 1):
+        fields |= {f"kind{place}": kind, f"op{place}": operator, f"coll{place}": collated, f"numbers{place}": numbers}
+        fields |= {f"values{place}": array[0], f"type{place}": array[1]} if array else {}
+    return {name: value for name, value in fields.items() if value is not None}

@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
-from perfloop.change import indexes
+from perfloop.change import building, indexes
 from perfloop.change.base import ChangeContext, Note, absolute_reference, hash_of, new_id, refuse_stale
 from perfloop.errors import CannotMeasure, ChangeRefused, UndoFailed, UsageError
 from perfloop.model.change import Change, Safety
@@ -36,7 +35,7 @@ TITLE_COLUMNS_MAX = 4
 
 
 def plan(proposal: Proposal, context: ChangeContext) -> Change:
-    """Params: ``schema`` (empty: by the search path), ``table``, ``columns`` as names or (name, "asc"/"desc"), ``include``, ``dsn_ref``, ``database``."""
+    """Params: ``schema`` (empty: by the search path), ``table``, ``columns`` as names or (name, "asc"/"desc"), ``include``, ``dsn_ref``, ``database``, ``wait_max_s`` (for older transactions, at most 120)."""
     reference = absolute_reference(str(proposal.params.get("dsn_ref") or context.config.target.postgres_admin), context.base_dir)
     if not reference:
         raise ChangeRefused(
@@ -66,6 +65,7 @@ def plan(proposal: Proposal, context: ChangeContext) -> Change:
             "table_oid": table.oid,
             "columns": columns,
             "include": include,
+            "wait_max_s": int(proposal.params.get("wait_max_s", BUILD_LOCK_MAX_S)),
         }
         params |= {"index": name, "command": f"{create};", "rollback_command": f"{drop};"}
         return Change(
@@ -107,16 +107,17 @@ def apply(change: Change, context: ChangeContext, note: Note) -> None:
         refuse_stale(change, _live_hash(connection, table.oid))
         if reason := indexes.obstacle(connection, table, indexes.estimated_bytes(table, params["columns"], params["include"]), OLDEST_TRANSACTION_MAX_S):
             raise ChangeRefused(f"not applied: {change.title}", why=reason, fix="wait until that has passed, then run this again")
-        _limit(connection, BUILD_MAX_S, BUILD_LOCK_MAX_S)
+        wait_s = min(BUILD_LOCK_MAX_S, int(params.get("wait_max_s", BUILD_LOCK_MAX_S)))
+        _limit(connection, BUILD_MAX_S, wait_s)
         note({"type": "postgresql", "pid": connection.info.backend_pid, "application_name": _application(change.id), "index": params["index"]})
+        create = indexes.create_statement(connection, params["schema"], params["table"], params["index"], params["columns"], params["include"])
+        until = time.monotonic() + BUILD_MAX_S / 2
         try:
-            connection.execute(
-                indexes.create_statement(connection, params["schema"], params["table"], params["index"], params["columns"], params["include"]).encode()
-            )
-        except psycopg.Error as error:
+            building.build(lambda: _connected(params["dsn_ref"], context, "watch"), connection, create, table.oid, (params["schema"], params["index"]), until)
+        except (psycopg.Error, CannotMeasure) as error:
             raise ChangeRefused(
                 f"the index could not be built: {change.title}",
-                why=_text(error),
+                why=_text(error) if isinstance(error, psycopg.Error) else error.why or error.what,
                 fix="look for long transactions and locks on that table (pg_stat_activity), then run this again",
             ) from None
 
@@ -156,10 +157,12 @@ def undo(change: Change, context: ChangeContext) -> None:
             if not indexes.is_ours(found, params):
                 raise _stuck(change, f"the index {params['index']} is not the one that was made: somebody else changed it, and it was left alone")
             _limit(connection, DROP_MAX_S, DROP_MAX_S)
+            statement = indexes.drop_statement(connection, found.schema, found.name)
             try:
-                connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(found.schema, found.name)))
-            except psycopg.Error as error:  # a lock, a deadlock with our own ended build: the index is still there, try again
-                last = _text(error)
+                last = building.drop(lambda: _connected(params["dsn_ref"], context, "watch"), connection, statement)
+            except (psycopg.Error, CannotMeasure) as error:  # a deadlock with our own ended build, a server that restarts: look again
+                last = _text(error) if isinstance(error, psycopg.Error) else error.why or error.what
+            if last:
                 time.sleep(0.5)
     raise _stuck(change, last or "it could not be dropped in time")
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from perfloop.change import building, indexes
 from perfloop.change.base import ChangeContext, Note, new_id
 from perfloop.change.postgres import Connection, application, apply_refused, connected, end_backend, psql, reference_of, stuck, text_of, undoing
 from perfloop.errors import CannotMeasure, ChangeRefused
@@ -23,6 +25,7 @@ OPERATION = "index_creation"
 BUILD_MAX_S = 280
 BUILD_LOCK_MAX_S = 120
 DROP_MAX_S = 200.0
+OLDEST_TRANSACTION_MAX_S = 60.0
 _DEFINITION = re.compile(
     r"^CREATE (?P<unique>UNIQUE )?INDEX (?:CONCURRENTLY )?(?P<name>(?:\"(?:[^\"]|\"\")+\"|[^\s\"(]+) )?ON (?:ONLY )?(?P<rest>(?P<table>(?:\"(?:[^\"]|\"\")+\"|\w+)(?:\.(?:\"(?:[^\"]|\"\")+\"|\w+))?)[\s(].*)$",
     re.S,
@@ -90,7 +93,12 @@ def apply(change: Change, context: ChangeContext, note: Note) -> None:
             if _state(connection, change) is not None:
                 raise ChangeRefused(f"not applied: {change.title}", why=f"an index {change.params['index']} exists meanwhile", fix="make a new plan")
             note({"type": "postgresql", "pid": connection.info.backend_pid, "application_name": application(change.id), "index": change.params["index"]})
-            connection.execute(change.params["make"].encode())
+            if blocked := _obstacle(connection, change):
+                raise ChangeRefused(f"not applied: {change.title}", why=blocked, fix="wait until that has passed, then run this again")
+            params = change.params
+            watch = partial(connected, params["dsn_ref"], context, "watch")
+            until = time.monotonic() + BUILD_MAX_S / 2
+            building.build(watch, connection, params["make"], params["table_oid"], (params["schema"], params["index"]), until)
     except CannotMeasure as error:
         raise apply_refused(change, error) from error
 
@@ -113,9 +121,10 @@ def undo(change: Change, context: ChangeContext) -> None:
             if _state(connection, change) is None:
                 return
             try:
-                connection.execute(change.params["back"].encode())
-            except psycopg.Error as error:
-                last = text_of(error)
+                last = building.drop(partial(connected, change.params["dsn_ref"], context, "watch"), connection, change.params["back"])
+            except (psycopg.Error, CannotMeasure) as error:
+                last = text_of(error) if isinstance(error, psycopg.Error) else error.why or error.what
+            if last:
                 time.sleep(0.5)
     raise stuck(change, last or "it could not be dropped in time")
 
@@ -123,6 +132,11 @@ def undo(change: Change, context: ChangeContext) -> None:
 def verify_undone(change: Change, context: ChangeContext) -> bool:
     """True where no index of that name is left."""
     return read(change, context)["index"] is None
+
+
+def _obstacle(connection: Connection, change: Change) -> str:
+    table = indexes.table(connection, change.params["schema"], change.params["table"])
+    return indexes.obstacle(connection, table, None, OLDEST_TRANSACTION_MAX_S) if table else f"the table {change.params['table']} is gone"
 
 
 def _state(connection: Connection, change: Change) -> str | None:

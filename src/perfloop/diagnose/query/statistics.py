@@ -113,9 +113,11 @@ def rare_value(view: View) -> list[Finding]:
 def correlated(view: View) -> list[Finding]:
     """Each condition alone is estimated well, both together are not: the planner multiplies what is not independent."""
     found = []
-    for node in view.misjudged:
-        if node.node_type not in SCANS:
-            continue
+    suspects = {subject for trial in view.trials("statistics") if trial.forward and trial.backward for subject in trial.subjects}
+    nodes = [node for node in view.nodes if node.node_type in SCANS and misjudged(node, TOGETHER_MIN)]
+    for node in sorted(nodes, key=lambda one: not misjudged(one)):
+        if not misjudged(node) and not any(f"{node.relation}.{condition.column}" in suspects for condition in view.conditions(node.relation)):
+            continue  # a small error counts only where the statistics of just these columns changed the plan
         table = view.table(node.relation)
         right = [condition for condition in view.conditions(node.relation) if _right(condition)]
         columns = list(dict.fromkeys(condition.column for condition in right if condition.operator == "="))

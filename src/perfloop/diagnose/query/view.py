@@ -89,10 +89,10 @@ class View:
         return [trial for trial in self.evidence.trials if trial.kind in kinds]
 
 
-def misjudged(node: NodeRun) -> bool:
-    """True where estimate and truth differ by a factor of 8 and by 200 rows in all."""
+def misjudged(node: NodeRun, factor: float = MISJUDGED_MIN) -> bool:
+    """True where estimate and truth differ by a factor (of 8) and by 200 rows in all."""
     low, high = sorted((max(node.rows_estimated, 1.0), max(node.rows_actual, 1.0)))
-    return high / low >= MISJUDGED_MIN and (high - low) * max(node.loops, 1.0) >= ROWS_MATTER_MIN and node.loops > 0
+    return high / low >= factor and (high - low) * max(node.loops, 1.0) >= ROWS_MATTER_MIN and node.loops > 0
 
 
 def off_by(node: NodeRun) -> str:
