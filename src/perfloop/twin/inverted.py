@@ -92,8 +92,8 @@ def _delta_bytes(count: float, heap_pages: int) -> float:
     each = count / max(1, heap_pages)  # postings in a page
     if each >= 1:
         return 1 + 1 / each
-    far = (1 - each) ** (2 ** (14 - _OFFSET_BITS))  # the share of gaps that are longer
-    return 2 + far + (1 - each) ** (2 ** (21 - _OFFSET_BITS))
+    far, farther = (math.pow(1 - each, 2 ** (bits - _OFFSET_BITS)) for bits in (14, 21))  # the shares of gaps that take one byte more, and two
+    return 2 + far + farther
 
 
 def write_brin(path: Path, found: Brin) -> bool:
