@@ -210,6 +210,11 @@ def history(request: HistoryRequest, cwd: Path | None = None) -> HistoryResult:
     return past.history(request, cwd)
 
 
+def confirm_history(request: HistoryRequest, found: HistoryResult, cwd: Path | None = None) -> Generator[Event, None, HistoryResult]:
+    """Measure both commits of a history's newest change for the worse side by side."""
+    return (yield from past.confirm(request, found, cwd))
+
+
 def verify_claims(request: VerifyClaimsRequest, cwd: Path | None = None) -> ClaimsResult:
     """Each performance figure of a text: supported, contradicted, or without evidence."""
     return claims.verify_claims(request, cwd)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from perfloop.model.result import RunResult
+from perfloop.store.runs import RunStore
+
+SAMPLE = Path(__file__).parent.parent / "unit" / "report" / "sample.py"
 SERVICE = """
 import sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -95,6 +101,31 @@ def test_faster_code_passes(repository: Path) -> None:
     answer = json.loads(done.stdout)
     assert answer["verdict"]["status"] == "improved"
     assert not answer["differing_answers"]
+
+
+def test_history_measures_both_commits_of_what_it_suspects(repository: Path) -> None:
+    sample: RunResult = runpy.run_path(str(SAMPLE))["sample_result"]()
+    git(repository, "checkout", "-qb", "slower")
+    revisions = [git(repository, "rev-parse", "HEAD")]
+    write(repository, 0.15)
+    git(repository, "commit", "-qam", "slow")
+    revisions.append(git(repository, "rev-parse", "HEAD"))
+    git(repository, "checkout", "-q", "-")
+    store, luck = RunStore(repository), random.Random(4)
+    for number in range(24):
+        late = number >= 12
+        before = sample.before
+        assert before
+        assert before.total.p95_s
+        p95 = before.total.p95_s.with_(value=before.total.p95_s.value * (2.0 if late else 1.0) * luck.gauss(1, 0.02))
+        target = sample.target.with_(git_revision=revisions[late])
+        run = sample.with_(run_id=store.create("check"), kind="check", before=before.with_(total=before.total.with_(p95_s=p95)), after=None, target=target)
+        store.save_result(run.with_(started_at=f"2026-01-{number + 1:02d}T00:00:00Z"))
+    done = perfloop(repository, "history", "--confirm", "--strict", "--json")
+    assert done.returncode == 1, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["verdict"]["status"] == "regressed"
+    assert answer["verdict"]["ratio"]["low"] > 1
 
 
 def test_what_cannot_be_started_or_named_is_an_error(repository: Path) -> None:

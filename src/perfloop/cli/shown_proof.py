@@ -29,7 +29,9 @@ def history_text(result: HistoryResult) -> str:
                 f"  after {_place(change.after_run)}, at the latest by {_place(change.by_run)}",
             ]
     lines += ["", *result.notes]
-    if any(one.changes for one in result.series):
+    if result.verdict:
+        lines.append(f"Measured: {proof_text(result.verdict)}")
+    elif any(one.changes for one in result.series):
         lines.append("A history raises suspicion; it proves nothing.")
     return printable("\n".join(lines + ([f"Next:  {result.next}"] if result.next else []))).rstrip()
 

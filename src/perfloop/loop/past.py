@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
+from perfloop.loop.gate import gate
 from perfloop.loop.stored import opened
+from perfloop.model.event import Event
 from perfloop.model.replies import HistoryChange, HistoryPoint, HistoryResult, HistorySeries
-from perfloop.model.requests import HistoryRequest
+from perfloop.model.requests import GateRequest, HistoryRequest
 from perfloop.model.result import RunResult
 from perfloop.store.runs import RunStore
 
@@ -31,8 +33,8 @@ def history(request: HistoryRequest, cwd: Path | None) -> HistoryResult:
         notes.append(f"{len(runs)} runs of this load are stored; changes of level are looked for from {RUNS_MIN} on")
     if not any(run.target.git_revision for run in runs):
         notes.append("no run knows its commit: the service's folder is no git repository, or the target is remote")
-    worse = [one.changes[-1] for one in series if one.changes and one.changes[-1].worse]
-    suspect = next((change for change in worse if change.after_run.revision), None)
+    worse = _worse(series)
+    suspect = _suspect(series)
     return HistoryResult(
         ok=not (worse and request.strict),
         target=newest.target.url,
@@ -42,6 +44,26 @@ def history(request: HistoryRequest, cwd: Path | None) -> HistoryResult:
         notes=tuple(notes),
         next=f"perfloop gate --against {suspect.after_run.revision[:12]} --candidate {suspect.by_run.revision[:12]}" if suspect else "",
     )
+
+
+def confirm(request: HistoryRequest, found: HistoryResult, cwd: Path | None) -> Generator[Event, None, HistoryResult]:
+    """The history with the verdict on both commits of its newest change for the worse, measured side by side; they decide ``ok`` then."""
+    suspect = _suspect(found.series)
+    if suspect is None:
+        return found.with_(notes=(*found.notes, "nothing to confirm: no figure got worse between two known commits"))
+    against, candidate = suspect.after_run.revision, suspect.by_run.revision
+    measured = yield from gate(GateRequest(config=request.config, against=against, candidate=candidate), cwd)
+    notes = (*found.notes, f"{candidate[:12]} was measured against {against[:12]}, interleaved on this machine")
+    return found.with_(verdict=measured.verdict, notes=notes, next="", ok=measured.ok or not request.strict)
+
+
+def _worse(series: Iterable[HistorySeries]) -> list[HistoryChange]:
+    return [one.changes[-1] for one in series if one.changes and one.changes[-1].worse]
+
+
+def _suspect(series: Iterable[HistorySeries]) -> HistoryChange | None:
+    """The first change for the worse between two known commits."""
+    return next((change for change in _worse(series) if change.after_run.revision and change.by_run.revision), None)
 
 
 def _alike(store: RunStore, url: str, limit: int) -> list[RunResult]:

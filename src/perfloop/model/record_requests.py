@@ -59,6 +59,7 @@ class HistoryRequest(Request):
     limit: int = Field(default=200, ge=12, le=1_000, description="How many of the newest runs are looked at.")
     effect_min: float = Field(default=0.02, ge=0, le=1, description="Smaller changes of level are not reported; 0.02: 2 %.")
     strict: bool = Field(default=False, description="Exit 1 where a figure stands at a worse level than before its last change.")
+    confirm: bool = Field(default=False, description="Measure both commits of the newest change for the worse side by side, as gate does.")
 
 
 class VerifyClaimsRequest(Request):

@@ -181,6 +181,7 @@ class HistoryResult(Word):
     series: tuple[HistorySeries, ...] = ()
     notes: tuple[str, ...] = ()
     next: str = ""
+    verdict: Verdict | None = None  # of both commits side by side, where that was asked for
 
 
 class ClaimItem(Word):
