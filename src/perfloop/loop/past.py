@@ -50,11 +50,13 @@ def confirm(request: HistoryRequest, found: HistoryResult, cwd: Path | None) -> 
     """The history with the verdict on both commits of its newest change for the worse, measured side by side; they decide ``ok`` then."""
     suspect = _suspect(found.series)
     if suspect is None:
-        return found.with_(notes=(*found.notes, "nothing to confirm: no figure got worse between two known commits"))
+        nothing: HistoryResult = found.with_(notes=(*found.notes, "nothing to confirm: no figure got worse between two known commits"))
+        return nothing
     against, candidate = suspect.after_run.revision, suspect.by_run.revision
     measured = yield from gate(GateRequest(config=request.config, against=against, candidate=candidate), cwd)
     notes = (*found.notes, f"{candidate[:12]} was measured against {against[:12]}, interleaved on this machine")
-    return found.with_(verdict=measured.verdict, notes=notes, next="", ok=measured.ok or not request.strict)
+    confirmed: HistoryResult = found.with_(verdict=measured.verdict, notes=notes, next="", ok=measured.ok or not request.strict)
+    return confirmed
 
 
 def _worse(series: Iterable[HistorySeries]) -> list[HistoryChange]:
