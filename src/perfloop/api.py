@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Generator
 from pathlib import Path
+from typing import NoReturn
 
 from perfloop.loop import (
     approving,
@@ -17,6 +18,7 @@ from perfloop.loop import (
     metrics,
     opening,
     past,
+    running,
     stopping,
     stored,
     trying,
@@ -70,6 +72,7 @@ from perfloop.model.requests import (
     QueryRequest,
     ReportRequest,
     RollbackRequest,
+    RunRequest,
     RunsRequest,
     StopRequest,
     TryRequest,
@@ -161,6 +164,11 @@ def query(request: QueryRequest, cwd: Path | None = None) -> Generator[Event, No
 def indexes(request: IndexesRequest, cwd: Path | None = None) -> Generator[Event, None, IndexesResult]:
     """Which indexes a workload wants and which it does not need; changes nothing."""
     return (yield from index_advice.advise(request, cwd))
+
+
+def run(request: RunRequest) -> NoReturn:
+    """Become a service's command, with counters inside."""
+    running.run(request)
 
 
 def rollback(request: RollbackRequest, cwd: Path | None = None) -> RollbackResult:

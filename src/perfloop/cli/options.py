@@ -65,7 +65,9 @@ def build(name: str, model: type[Request], run: Callable[[Any, Output], int], te
         return run(request, Output.opened(shared))
 
     parameters = [_parameter(key, field) for key, field in fields.items()] + shared_options()
-    return VerbCommand(name, callback=call, params=parameters, help=text, epilog=None)
+    command = VerbCommand(name, callback=call, params=parameters, help=text, epilog=None)
+    command.allow_interspersed_args = not any(_door(field).rest for field in fields.values())  # what follows a command is the command's
+    return command
 
 
 def validated(model: type[Request], given: dict[str, Any]) -> Any:
@@ -109,6 +111,10 @@ def _door(field: FieldInfo) -> Door:
 
 def _parameter(key: str, field: FieldInfo) -> click.Parameter:
     kind, many = _kind(field.annotation)
+    if _door(field).rest:
+        rest = VerbArgument([key], required=True, nargs=-1, metavar=key.upper() + " …", type=click.UNPROCESSED)
+        rest.about = (field.description or "").rstrip()
+        return rest
     if _door(field).argument:
         required = field.is_required()
         argument = VerbArgument([key], required=required, metavar=key.upper() if required else f"[{key.upper()}]", type=str)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from perfloop.diagnose.code import Code
+from perfloop.diagnose.counted import Counted, counted
 from perfloop.diagnose.frames import Doing, is_app, is_loop, library_layer, request_start, waiting_for
 from perfloop.model.evidence import Evidence, Frame, SoloObservation, StacksObservation
 from perfloop.model.run import StepSamples, Window
@@ -70,6 +71,7 @@ class StepView:
     round_trips: dict[str, float] = field(default_factory=dict)  # peer kind → per request, alone
     waiting_s: dict[str, float] = field(default_factory=dict)  # peer kind → per request, alone, from sockets
     peers: dict[str, str] = field(default_factory=dict)  # peer kind → host:port with the most waiting
+    counted: dict[str, Counted] = field(default_factory=dict)  # kind of call → counted per request, alone
 
     def alone(self, doing: Doing) -> float:
         """Seconds per request alone, of one kind, from stacks."""
@@ -206,7 +208,9 @@ class Reading:
             peers[peer.kind] = max(peers.get(peer.kind, (-1.0, "")), (peer.waiting_s or float(peer.round_trips) / 1e6, f"{peer.host}:{peer.port}"))
         cpu = None if solo.cpu_s is None else solo.cpu_s / solo.requests
         named = {kind: text for kind, (_, text) in peers.items()}
-        return StepView(name, rate, loaded_s, mean_s(solo.samples), solo.requests, cpu, tuple(samples), trips, waiting, named)
+        return StepView(
+            name, rate, loaded_s, mean_s(solo.samples), solo.requests, cpu, tuple(samples), trips, waiting, named, counted(solo.calls, solo.requests)
+        )
 
     def _samples(self, stacks: StacksObservation, scale: float) -> list[Sample]:
         found: list[Sample] = []

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from perfloop.diagnose.calls import calls_of, repeated_place
-from perfloop.diagnose.finish import at, code_change, gain, ms, percent, place_of, share_of, where
+from perfloop.diagnose.counted import counted_place
+from perfloop.diagnose.finish import at, code_change, gain, ms, percent, place_of, share_of, unknown, where
 from perfloop.diagnose.frames import Doing
 from perfloop.diagnose.reading import Reading, Sample, StepView
-from perfloop.model.finding import Confidence, Experiment, Finding
+from perfloop.model.evidence import Evidence
+from perfloop.model.finding import Confidence, Experiment, Finding, RuleResult
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,27 @@ class Repeats:
     advice: str
     prevention: str
     change: str
+    kind: str  # of call, where calls are counted
+
+    def per_request(self, step: StepView) -> float:
+        """Calls per request of an endpoint alone: counted where that was possible, else by the kernel's segments."""
+        exact = step.counted.get(self.kind)
+        return exact.per_request if exact else step.trips(self.peers)
+
+    def seconds(self, step: StepView) -> float:
+        """Time of its counted calls per request, 0 where none were counted; never more than the request."""
+        exact = step.counted.get(self.kind)
+        return exact.seconds if exact else 0.0
+
+
+def nothing_counts(evidence: Evidence, reading: Reading) -> bool:
+    """True where neither the kernel nor an agent nor traces told of calls."""
+    return not evidence.sockets and not any(step.counted or step.round_trips for step in reading.steps.values())
+
+
+def unknown_calls(rule: str) -> RuleResult:
+    """What a rule about calls answers then."""
+    return unknown(rule, "traffic of the service's sockets is missing, and its calls were not counted", "start the service with: perfloop run -- COMMAND")
 
 
 def delay_slope(step: StepView, peers: frozenset[str], peer: str, trips: float, refutes: str, subject: str = "") -> Experiment:
@@ -48,6 +71,9 @@ def repeated(
 ) -> Finding:
     """The finding: ``calls`` per request that take ``spent_s`` of it, alone."""
     place, _ = repeated_place(reading, samples or calls_of(reading, step, words.doing))
+    exact = step.counted.get(words.kind)
+    line, in_loop = counted_place(reading.code, exact.most) if exact else (None, False)
+    place = line if line and (place is None or in_loop) else place
     looped = place is not None and reading.code.in_loop(place)
     whole = step.solo_s or spent_s
     share = share_of(spent_s, whole, sum(sample.count for sample in step.samples) or step.requests, "this endpoint alone")
@@ -56,6 +82,7 @@ def repeated(
         f"{calls:.0f} {words.calls} per request of {step.name} ({step.requests} requests alone)",
         f"they take {ms(spent_s)} of {ms(whole)} per request, {ms(spent_s / calls)} each",
     ]
+    facts += [exact.told] if exact else []
     facts += [f"made at {at(place, reading.source_root)} in {place.function}()" + (", inside a loop" if looped else "")] if place else []
     return Finding(
         rule=words.rule,

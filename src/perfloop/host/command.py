@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from perfloop.errors import CannotMeasure, UsageError
 
@@ -34,6 +34,14 @@ class Completed:
     def ok(self) -> bool:
         """True where it ended by itself with status 0."""
         return self.returncode == 0 and not self.timed_out
+
+
+def replace_process(program: str, argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+    """Become another program, with these variables added to the environment; ``UsageError`` where the system refuses to start it."""
+    try:
+        os.execve(program, list(argv), {**os.environ, **env})  # noqa: S606 - a list, no shell
+    except OSError as error:
+        raise UsageError(f"cannot start {program}", why=error.strerror or str(error), fix="perfloop run -- COMMAND") from None
 
 
 def run_command(command: str | Sequence[str], cwd: str | Path | None = None, timeout_s: float = 30.0, env: Mapping[str, str] | None = None) -> Completed:

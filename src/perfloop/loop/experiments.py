@@ -77,6 +77,7 @@ def observed_solo(meter: Meter, access: Access, step: Step, requests_max: int, d
         collector=parts.collector,
         sockets=parts.sockets,
         stacks=parts.stacks,
+        calls=parts.calls,
     )
 
 

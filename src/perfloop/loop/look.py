@@ -21,7 +21,7 @@ from perfloop.model.run import Window
 from perfloop.observe.answers import answers
 from perfloop.observe.base import Access, ObservedParts
 from perfloop.observe.runner import Observer
-from perfloop.observe.source import snippets
+from perfloop.observe.source import called_stacks, snippets
 from perfloop.report.flame import flame
 from perfloop.report.flame_change import Sampled, flame_change
 
@@ -29,7 +29,7 @@ WINDOW_S, WINDOW_AGAIN_S = 6.0, 4.0
 SOLO_S, SOLO_AGAIN_S = 1.5, 1.0  # again: after a kept change
 SOLO_REQUESTS_MAX = 60
 STEPS_MAX = 12  # sent alone, the heaviest by weight first
-SOLO_PROBES = ("stacks", "sockets", "process", "collector")
+SOLO_PROBES = ("stacks", "sockets", "process", "collector", "calls")
 
 
 def diagnose(session: Session) -> Generator[Event, None, None]:
@@ -76,7 +76,8 @@ def collect(session: Session) -> Generator[Event, None, Evidence]:
     heaviest = sorted(meter.steps, key=lambda step: -step.weight)[:STEPS_MAX]
     solos = [observed_solo(meter, access(session), step, SOLO_REQUESTS_MAX, solo_s, SOLO_PROBES) for step in heaviest]
     got = answers(meter.target.url, heaviest, meter.headers, meter.config.target.ca_file)
-    stacks = (*evidence.stacks, *(one for alone in solos for one in alone.stacks))
+    counted = (*evidence.calls, *(one for alone in solos for one in alone.calls))
+    stacks = (*evidence.stacks, *(one for alone in solos for one in alone.stacks), *called_stacks(counted))
     seen: Evidence = evidence.with_(solo=tuple(solos), responses=got, source=snippets(stacks, meter.target.source_root))
     return seen
 

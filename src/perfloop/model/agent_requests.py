@@ -43,6 +43,16 @@ class AgentRequest(Request):
     no_input: Annotated[bool, Door(hidden=True)] = Field(default=False, description="Never ask; what would need an answer is not done.")
 
 
+class RunRequest(Request):
+    """Start a service with counters inside: queries, cache calls and outgoing HTTP per request, with file and line (Python)."""
+
+    command: Annotated[tuple[str, ...], Door(argument=True, rest=True)] = Field(
+        description="The command that starts the service, after --. It replaces perfloop: its process id, signals and exit code are its own.",
+        min_length=1,
+        max_length=1_000,
+    )
+
+
 class UiRequest(Request):
     """Show the stored runs in a browser: on 127.0.0.1 only, behind a random token, read-only."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from perfloop.model.base import SCHEMA_VERSION, Estimate, Word
+from perfloop.model.calls import CallsObservation
 from perfloop.model.engines import MemcachedObservation, MongoObservation, MysqlObservation, RedisObservation
 from perfloop.model.health import PostgresHealth
 from perfloop.model.run import StepSamples, Window
@@ -221,6 +222,7 @@ class SoloObservation(Word):
     collector: tuple[CollectorObservation, ...] = ()
     sockets: SocketsObservation | None = None
     stacks: tuple[StacksObservation, ...] = ()
+    calls: tuple[CallsObservation, ...] = ()
 
 
 class ExperimentResult(Word):
@@ -266,4 +268,5 @@ class Evidence(Word):
     redis: tuple[RedisObservation, ...] = ()
     memcached: tuple[MemcachedObservation, ...] = ()
     mongodb: tuple[MongoObservation, ...] = ()
+    calls: tuple[CallsObservation, ...] = ()
     extra: dict[str, Any] = {}  # observations of third-party probes, by probe id

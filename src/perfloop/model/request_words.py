@@ -16,9 +16,10 @@ DURATION_MIN_S, DURATION_MAX_S, RAMP_UP_MAX_S = 10.0, 86_400.0, 3_600.0
 
 @dataclass(frozen=True)
 class Door:
-    """How a field looks on the command line: a positional argument instead of an option, or hidden because the door itself fills it in."""
+    """How a field looks on the command line: a positional argument instead of an option, all that is left (``rest``), or hidden because the door itself fills it in."""
 
     argument: bool = False
+    rest: bool = False
     hidden: bool = False
 
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from perfloop.model.agent_requests import AgentRequest as AgentRequest
 from perfloop.model.agent_requests import ContextRequest as ContextRequest
 from perfloop.model.agent_requests import McpRequest as McpRequest
+from perfloop.model.agent_requests import RunRequest as RunRequest
 from perfloop.model.agent_requests import UiRequest as UiRequest
 from perfloop.model.limits import RatePerS, Users, parse_duration_s
 from perfloop.model.loadtest import LoadKind

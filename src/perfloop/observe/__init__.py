@@ -9,6 +9,7 @@ BUILTIN = (
     "perfloop.observe.probes.waits",
     "perfloop.observe.probes.stacks",
     "perfloop.observe.probes.collector",
+    "perfloop.observe.probes.calls",
     "perfloop.observe.probes.postgres",
     "perfloop.observe.probes.postgres_health",
     "perfloop.observe.probes.mysql",

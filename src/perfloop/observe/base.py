@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from perfloop.model.base import Word
+from perfloop.model.calls import CallsObservation
 from perfloop.model.engines import MemcachedObservation, MongoObservation, MysqlObservation, RedisObservation
 from perfloop.model.evidence import (
     Evidence,
@@ -121,6 +122,7 @@ class ObservedParts:
     redis: tuple[RedisObservation, ...] = ()
     memcached: tuple[MemcachedObservation, ...] = ()
     mongodb: tuple[MongoObservation, ...] = ()
+    calls: tuple[CallsObservation, ...] = ()
     unavailable: tuple[Unavailable, ...] = ()
     source: tuple[SourceSnippet, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
@@ -151,6 +153,7 @@ class ObservedParts:
             "redis",
             "memcached",
             "mongodb",
+            "calls",
         )
         seen = {name: value for name in fields if (value := getattr(self, name))}
         changed: Evidence = evidence.with_(**seen, unavailable=(*evidence.unavailable, *self.unavailable), extra={**evidence.extra, **self.extra})
@@ -164,7 +167,7 @@ def sort_parts(found: Sequence[tuple[str, Sequence[Observation]]], window_s: flo
     known = (
         *(HostObservation, ProcessObservation, SocketsObservation, StacksObservation, PostgresObservation),
         *(CgroupObservation, WaitsObservation, CollectorObservation, Unavailable),
-        *(PostgresHealth, MysqlObservation, RedisObservation, MemcachedObservation, MongoObservation),
+        *(PostgresHealth, MysqlObservation, RedisObservation, MemcachedObservation, MongoObservation, CallsObservation),
     )
     for probe, word in seen:
         if not isinstance(word, known):
@@ -184,6 +187,7 @@ def sort_parts(found: Sequence[tuple[str, Sequence[Observation]]], window_s: flo
         redis=tuple(word for _, word in seen if isinstance(word, RedisObservation)),
         memcached=tuple(word for _, word in seen if isinstance(word, MemcachedObservation)),
         mongodb=tuple(word for _, word in seen if isinstance(word, MongoObservation)),
+        calls=tuple(word for _, word in seen if isinstance(word, CallsObservation)),
         unavailable=tuple(word for _, word in seen if isinstance(word, Unavailable)),
         extra=extra,
     )

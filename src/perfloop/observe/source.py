@@ -12,7 +12,8 @@ from pathlib import Path
 
 from perfloop.errors import StorageError
 from perfloop.host.files import read_limited
-from perfloop.model.evidence import Frame, SourceSnippet, StacksObservation
+from perfloop.model.calls import CallsObservation
+from perfloop.model.evidence import Frame, SourceSnippet, Stack, StacksObservation
 
 FUNCTIONS_MAX = 200
 FILES_MAX = 200
@@ -52,6 +53,21 @@ def snippets(stacks: Sequence[StacksObservation], source_root: str) -> tuple[Sou
                 break
             found.setdefault((snippet.file, snippet.first_line), snippet)
     return tuple(found.values())
+
+
+def called_stacks(observations: Sequence[CallsObservation]) -> tuple[StacksObservation, ...]:
+    """The lines that counted calls came from, as stacks to take snippets of."""
+    found = []
+    for observation in observations:
+        frames: dict[Frame, int] = {}
+        stacks = []
+        for place in (place for entry in observation.requests for call in entry.calls for place in call.places):
+            lines = [Frame(function=function, file=file, line=line) for file, line, function in reversed(place.lines)]
+            stacks.append(Stack(thread="", frames=tuple(frames.setdefault(line, len(frames)) for line in lines), total=place.seen, active=0))
+        found.append(
+            StacksObservation(pid=observation.pid, sampler="calls", rate_hz=1, window_s=observation.window_s, frames=tuple(frames), stacks=tuple(stacks))
+        )
+    return tuple(found)
 
 
 def is_own(file: str, source_root: str) -> bool:

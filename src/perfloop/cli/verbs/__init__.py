@@ -34,6 +34,7 @@ VERBS: dict[str, dict[str, str]] = {
         "log": "read or verify the audit log",
     },
     "Start and serve": {
+        "run": "start a service with counters inside: calls per request, with file and line",
         "demo": "start the bundled slow service and improve it",
         "init": "write a perfloop.toml from what can be discovered",
         "ui": "show stored runs in a browser, on 127.0.0.1 only",

@@ -12,13 +12,15 @@ from pathlib import Path
 
 from perfloop.errors import CannotMeasure
 from perfloop.host import procfs
+from perfloop.host.agent_link import has_agent
 from perfloop.model.evidence import Frame, Stack, StacksObservation, Unavailable
 from perfloop.model.target import Target
+from perfloop.observe.agent_stacks import AgentSampler
 from perfloop.observe.base import Access, Observation
 from perfloop.observe.pyspy import STACKS_MAX, Ended, RawStack, Sampler, binary, read_stacks, why_not
 
 ID = "stacks"
-NEEDS = "py-spy, and ptrace of the service: the same user (with Yama ptrace_scope 0), root, or CAP_SYS_PTRACE"
+NEEDS = "py-spy, and ptrace of the service: the same user (with Yama ptrace_scope 0), root, or CAP_SYS_PTRACE; else a service started with perfloop run"
 COST = "about 0.2 core beside the service at 100 samples a second and 30 threads; the service is never stopped"
 
 ATTACH_MAX_S = 8.0
@@ -31,11 +33,16 @@ class StacksSession:
 
     interval_s = None
 
-    def __init__(self, samplers: list[tuple[int, Sampler, Sampler]], missing: list[Unavailable], rate_hz: float) -> None:
+    def __init__(
+        self, samplers: list[tuple[int, Sampler, Sampler]], missing: list[Unavailable], rate_hz: float, inside: list[AgentSampler] | None = None
+    ) -> None:
         self._samplers, self._missing, self._rate_hz = samplers, missing, rate_hz
+        self._inside = inside if inside is not None else []
 
     def begin(self) -> None:
-        """They sample already."""
+        """Those outside sample already; those inside begin."""
+        for sampler in self._inside:
+            sampler.begin()
 
     def sample(self) -> None:
         """They sample by themselves."""
@@ -46,6 +53,7 @@ class StacksSession:
             everyone.interrupt()
             at_work.interrupt()
         found: list[Observation] = list(self._missing)
+        found += [sampler.finish() for sampler in self._inside]
         for pid, everyone, at_work in self._samplers:
             total, active = everyone.result(), at_work.result()
             if total.ok and active.ok:
@@ -60,6 +68,8 @@ class StacksSession:
         for _, everyone, at_work in self._samplers:
             everyone.close()
             at_work.close()
+        for sampler in self._inside:
+            sampler.close()
 
 
 def start(target: Target, access: Access) -> StacksSession | Unavailable:
@@ -72,21 +82,28 @@ def start(target: Target, access: Access) -> StacksSession | Unavailable:
             fix="run perfloop on the service's machine, as its user or as root",
         )
     program = binary()
+    inside: list[AgentSampler] = []
     if program is None:
+        inside = [AgentSampler(pid, access.stacks_rate_hz, access.window_max_s) for pid in pids[:PIDS_MAX] if has_agent(pid)]
+        if inside:
+            return StacksSession([], [], access.stacks_rate_hz, inside)
         return Unavailable(probe=ID, reason="py-spy is not installed", fix="pip install py-spy")
     samplers: list[tuple[int, Sampler, Sampler]] = []
     missing: list[Unavailable] = [
         Unavailable(probe=ID, reason=f"{len(pids)} Python processes, of which {PIDS_MAX} are sampled", fix="look at fewer workers")
         for _ in range(len(pids) > PIDS_MAX)
     ]
-    session = StacksSession(samplers, missing, access.stacks_rate_hz)
+    session = StacksSession(samplers, missing, access.stacks_rate_hz, inside)
     try:
         for pid in pids[:PIDS_MAX]:
             pair = [Sampler(program, pid, access.stacks_rate_hz, idle, access.window_max_s, access.scratch_dir) for idle in (True, False)]
             samplers.append((pid, pair[0], pair[1]))
         for pid, *both in list(samplers):
             if not all(sampler.wait_sampling(ATTACH_MAX_S) for sampler in both):
-                missing.append(explain(pid, " ".join(sampler.said for sampler in both)))
+                if has_agent(pid):  # where ptrace is forbidden, it samples itself
+                    inside.append(AgentSampler(pid, access.stacks_rate_hz, access.window_max_s))
+                else:
+                    missing.append(explain(pid, " ".join(sampler.said for sampler in both)))
                 samplers[:] = [entry for entry in samplers if entry[0] != pid]
                 for sampler in both:
                     sampler.close()

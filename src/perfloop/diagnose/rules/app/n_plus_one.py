@@ -7,8 +7,8 @@ Why it costs you
     Each round trip costs the network, the driver, the object mapper and a planner, whatever it returns; the page gets slower with each row that it shows.
 
 How it decides
-    The endpoint, sent alone, makes at least ``round_trips_min`` round trips to the database per request (transaction statements subtracted), and they
-    take at least ``share_min`` of its time and ``request_min_s``. Likely where one line (or one loop) of the application holds at least
+    The endpoint, sent alone, makes at least ``round_trips_min`` round trips to the database per request (transaction statements subtracted where
+    they were counted by the kernel and not by the agent or in traces), and they take at least ``share_min`` of its time and ``request_min_s``. Likely where one line (or one loop) of the application holds at least
     ``line_share_min`` of that time and is inside a loop or a lazy load, or where the round trips are at least ``many``; else possible.
 
 What would disprove it
@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from perfloop.diagnose.calls import repeated_place
+from perfloop.diagnose.counted import counted_place
 from perfloop.diagnose.finish import at, conclude, gain, ms, percent, place_of, share_of
 from perfloop.diagnose.frames import Doing, library_path
 from perfloop.diagnose.reading import DATABASE_PEERS, Reading, Sample, StepView
@@ -49,12 +50,13 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
     most = 0.0
     found: list[Finding] = []
     for step in reading.steps.values():
-        trips = step.trips(DATABASE_PEERS) - TRANSACTION_TRIPS
+        exact = step.counted.get("database")
+        trips = exact.per_request if exact else step.trips(DATABASE_PEERS) - TRANSACTION_TRIPS
         most = max(most, trips)
         if trips < limit["round_trips_min"] or not step.solo_s:
             continue
         on_stacks = sum(sample.total for sample in step.samples if sample.layer is Doing.DATABASE or sample.waits_for is Doing.DATABASE)
-        spent = max(on_stacks, step.waited(DATABASE_PEERS))
+        spent = min(max(on_stacks, step.waited(DATABASE_PEERS), exact.seconds if exact else 0.0), step.solo_s)
         if spent >= limit["share_min"] * step.solo_s and spent >= limit["request_min_s"]:
             found.append(_finding(reading, step, trips, spent, limit))
     found.sort(key=lambda finding: -finding.win_back_per_s)
@@ -71,12 +73,17 @@ def _finding(reading: Reading, step: StepView, trips: float, spent: float, limit
     whole = sum(sample.total for sample in samples)
     place, held = repeated_place(reading, samples)
     lazy = sum(sample.total for sample in samples if _is_lazy(sample))
+    exact = step.counted.get("database")
+    line, looped_calls = counted_place(reading.code, exact.most) if exact else (None, False)
     repeated = place is not None and whole > 0 and held >= limit["line_share_min"] * whole and (_looped(reading, samples, place) or lazy >= 0.4 * whole)
-    likely = repeated or trips >= limit["many"]
+    same = exact is not None and exact.most_per_request >= limit["line_share_min"] * trips
+    likely = repeated or trips >= limit["many"] or (same and looped_calls)
+    if same and line is not None and not repeated:
+        place = line
     saved = spent * (1 - min(1.0, 2 / max(trips, 2)))
     count = sum(sample.count for sample in step.samples)
     share = share_of(spent, step.solo_s or 0.0, count, "this endpoint alone")
-    query = _query(reading)
+    query = _query(reading) if exact is None else QueryLoad(query_id="", text=exact.most.text, active_samples=0)
     facts = [
         f"{trips:.0f} database round trips per request of {step.name}, transaction statements not counted ({step.requests} requests alone)",
         f"they take {ms(spent)} of {ms(step.solo_s or 0.0)} per request",
@@ -86,7 +93,8 @@ def _finding(reading: Reading, step: StepView, trips: float, spent: float, limit
             f"{percent(held / whole)} of the database time is under {at(place, reading.source_root)} in {place.function}()"
             + (": a lazy load" if lazy >= 0.4 * whole else "")
         )
-    if query:
+    facts += [exact.told] if exact else []
+    if query and not exact:
         facts.append(f"most often seen running under load: {query.text[:200]}")
     where = f"{at(place, reading.source_root)}: " if place else ""
     return Finding(

@@ -7,7 +7,7 @@ Why it costs you
     Each call costs a round trip and the peer's time; the page gets slower with each item, and the peer gets many times your traffic.
 
 How it decides
-    Sent alone, the endpoint makes at least ``calls_min`` calls per request to HTTP services (counted by the kernel), waits for them at least ``share_min`` of
+    Sent alone, the endpoint makes at least ``calls_min`` calls per request to HTTP services (counted by the agent, in traces or by the kernel), waits for them at least ``share_min`` of
     its time and ``request_min_s`` per request. Likely where the line that calls is inside a loop, or from ``many`` calls on. A loop that calls again because
     the call failed is ``retry-storm``.
 
@@ -29,12 +29,12 @@ from perfloop.diagnose.calls import calls_of, retry_line
 from perfloop.diagnose.finish import conclude
 from perfloop.diagnose.frames import Doing
 from perfloop.diagnose.reading import HTTP_PEERS, Reading, StepView, seconds
-from perfloop.diagnose.repeats import Repeats, delay_slope, repeated
+from perfloop.diagnose.repeats import Repeats, delay_slope, nothing_counts, repeated, unknown_calls
 from perfloop.model.evidence import Evidence
 from perfloop.model.finding import Experiment, Finding, RuleResult
 
 ID = "n-plus-one-http"
-NEEDS = ("solo", "sockets")
+NEEDS = ("solo",)
 THRESHOLDS = {"calls_min": 5.0, "share_min": 0.3, "request_min_s": 0.01, "many": 12.0}
 
 _WORDS = Repeats(
@@ -48,6 +48,7 @@ _WORDS = Repeats(
     advice="ask for all items in one call, or call in parallel with a bound",
     prevention="assert the number of outgoing calls in tests of list endpoints",
     change="call once for all items",
+    kind="http",
 )
 
 
@@ -55,11 +56,13 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
     """Judge every endpoint that was sent alone."""
     limit = {**THRESHOLDS, **thresholds}
     reading = Reading(evidence)
-    most = max((step.trips(HTTP_PEERS) for step in reading.steps.values()), default=0.0)
+    if nothing_counts(evidence, reading):
+        return unknown_calls(ID)
+    most = max((_WORDS.per_request(step) for step in reading.steps.values()), default=0.0)
     found: list[Finding] = []
     for step in reading.steps.values():
-        calls = step.trips(HTTP_PEERS)
-        waited = min(step.solo_s or 0.0, max(seconds(step.samples, Doing.HTTP), step.waited(HTTP_PEERS)))
+        calls = _WORDS.per_request(step)
+        waited = min(step.solo_s or 0.0, max(seconds(step.samples, Doing.HTTP), step.waited(HTTP_PEERS), _WORDS.seconds(step)))
         if calls >= limit["calls_min"] and step.solo_s and waited >= max(limit["share_min"] * step.solo_s, limit["request_min_s"]):
             samples = calls_of(reading, step, Doing.HTTP)
             if not retry_line(reading, samples):

@@ -7,7 +7,7 @@ Why it costs you
     A cache answers in microseconds, and the round trip takes many times that: forty of them cost more than the query they were to spare.
 
 How it decides
-    Sent alone, the endpoint makes at least ``calls_min`` round trips per request to a cache server (counted by the kernel), and spends at least ``share_min``
+    Sent alone, the endpoint makes at least ``calls_min`` round trips per request to a cache server (counted by the agent, in traces or by the kernel), and spends at least ``share_min``
     of its time and ``request_min_s`` in the cache client or waiting for the server. Likely where the line that asks is inside a loop, or from ``many`` on.
 
 What would disprove it
@@ -27,12 +27,12 @@ from collections.abc import Mapping
 from perfloop.diagnose.finish import conclude
 from perfloop.diagnose.frames import Doing
 from perfloop.diagnose.reading import Reading
-from perfloop.diagnose.repeats import Repeats, delay_slope, repeated
+from perfloop.diagnose.repeats import Repeats, delay_slope, nothing_counts, repeated, unknown_calls
 from perfloop.model.evidence import Evidence
 from perfloop.model.finding import Finding, RuleResult
 
 ID = "chatty-cache"
-NEEDS = ("solo", "sockets")
+NEEDS = ("solo",)
 THRESHOLDS = {"calls_min": 8.0, "share_min": 0.3, "request_min_s": 0.001, "many": 20.0}
 
 CACHES = frozenset({"redis", "memcached"})
@@ -47,6 +47,7 @@ _WORDS = Repeats(
     advice="ask for all keys at once: MGET, HMGET or a pipeline",
     prevention="assert the number of cache round trips in tests",
     change="read the keys together",
+    kind="cache",
 )
 
 
@@ -54,12 +55,14 @@ def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
     """Judge every endpoint that was sent alone."""
     limit = {**THRESHOLDS, **thresholds}
     reading = Reading(evidence)
-    most = max((step.trips(CACHES) for step in reading.steps.values()), default=0.0)
+    if nothing_counts(evidence, reading):
+        return unknown_calls(ID)
+    most = max((_WORDS.per_request(step) for step in reading.steps.values()), default=0.0)
     found: list[Finding] = []
     for step in reading.steps.values():
-        calls = step.trips(CACHES)
+        calls = _WORDS.per_request(step)
         on_stacks = sum(sample.total for sample in step.samples if Doing.CACHE in (sample.layer, sample.waits_for))
-        spent = min(step.solo_s or 0.0, max(on_stacks, step.waited(CACHES)))
+        spent = min(step.solo_s or 0.0, max(on_stacks, step.waited(CACHES), _WORDS.seconds(step)))
         if calls >= limit["calls_min"] and step.solo_s and spent >= max(limit["share_min"] * step.solo_s, limit["request_min_s"]):
             slope = delay_slope(
                 step, CACHES, "redis", calls, "if latency grows by fewer round trips than were counted, they are pipelined or made in parallel already"
