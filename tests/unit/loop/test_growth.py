@@ -15,7 +15,7 @@ import pytest
 
 from perfloop import api
 from perfloop.errors import UsageError
-from perfloop.loop import growth, reach
+from perfloop.loop import bursts, growth, reach
 from perfloop.loop.history import rates
 from perfloop.model.event import Event
 from perfloop.model.requests import CapacityRequest
@@ -58,8 +58,9 @@ def service(project: Path) -> Iterator[str]:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, value in (
-        (reach, "WINDOW_S", 0.6), (reach, "IDLE_S", 0.3), (reach, "LOOKS", 1), (reach, "LOOK_S", 1.0), (reach, "CLIMB_S", 0.5),
-        (growth, "LEVEL_S", 0.4), (growth, "LEVEL_ROUNDS", 2), (growth, "PROBE_S", 0.6), (growth, "PROBES_MAX", 4),
+        (reach, "WINDOW_S", 0.5), (reach, "IDLE_S", 0.2), (reach, "LOOKS", 1), (reach, "LOOK_S", 0.8), (reach, "CLIMB_S", 0.4),
+        (reach, "SHARES", (0.1, 0.2, 0.4)), (reach, "CLIMB_START_PER_S", 16.0), (reach, "RESTARTS", 0), (bursts, "WINDOWS", 1), (bursts, "REPEATS", 3),
+        (growth, "LEVEL_S", 0.3), (growth, "LEVEL_ROUNDS", 2), (growth, "PROBE_S", 0.5), (growth, "PROBES_MAX", 3),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
 
@@ -75,7 +76,7 @@ def run(request: CapacityRequest) -> tuple[RunResult, list[Event]]:
 
 def test_the_whole_plan_from_one_command(service: str, project: Path, short: None) -> None:
     (project / "perfloop.toml").write_text(
-        '[slo]\nlatency_p95_ms = 2000\n[target]\nenvironment = "sandbox"\n[capacity]\nlevels = [1, 2, 3, 4, 8]\nstartup_s = 5\n'
+        '[slo]\nlatency_p95_ms = 2000\n[target]\nenvironment = "sandbox"\n[capacity]\nlevels = [1, 2, 4]\nstartup_s = 5\n'
     )
     result, _ = run(CapacityRequest(url=service, growth="5x", now_per_s=20, rounds=2))
     plan = result.capacity_plan
