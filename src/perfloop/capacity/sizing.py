@@ -74,7 +74,7 @@ def _replicas(rate: float, service: Service, points: Sequence[LoadPoint], shared
     carries = count * service.rate_slo_per_s
     return Option(
         kind="horizontal",
-        title=f"{count} replicas as the present one ({service.cores:g} core{'s' if service.cores != 1 else ''} each)",
+        title=f"{count} replica{'s' if count > 1 else ''} as the present one ({service.cores:g} core{'s' if service.cores != 1 else ''} each)",
         rate_per_s=carries,
         replicas=count,
         workers=service.workers,
@@ -93,12 +93,12 @@ def _workers(rate: float, service: Service, points: Sequence[LoadPoint], shared:
     carries = count * each
     return Option(
         kind="vertical",
-        title=f"{count} workers on one machine with {cores:g} core{'s' if cores != 1 else ''}",
+        title=f"{count} worker{'s' if count > 1 else ''} on one machine with {cores:g} core{'s' if cores != 1 else ''}",
         rate_per_s=carries,
         workers=count,
         p95_s=latency_at(points, rate / count * service.workers),
         keeps_slo=_keeps(rate, carries, shared, changes),
-        changes=(f"workers {service.workers} → {count}", *_connections(count, service), *changes),
+        changes=(*((f"workers {service.workers} → {count}",) if count != service.workers else ()), *_connections(count, service), *changes),
         assumes="" if count == service.workers else "each worker carries what the present ones carry: measure it with that many workers before you rely on it",
         measured=count == service.workers,
     )

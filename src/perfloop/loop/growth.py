@@ -49,7 +49,7 @@ def capacity(session: Session, request: CapacityRequest) -> Generator[Event, Non
             session.audit.end(operation, "failure", error_detail=str(error) or type(error).__name__)
             raise
         session.audit.end(operation, "success")
-        yield PhaseStarted(phase="plan", detail=f"for {plan.growth:g} times {plan.now_per_s:.4g} requests/s", left_s=session.meter.left_s)
+        yield PhaseStarted(phase="plan", detail=f"for {plan.growth:.3g} times {plan.now_per_s:.4g} requests/s", left_s=session.meter.left_s)
         plan = _planned(session, plan, table)
         if request.right_size:
             plan = plan.with_(right_size=(yield from rightsize.right_size(session, plan)))

@@ -13,6 +13,7 @@ from perfloop.context.discover import discover
 from perfloop.errors import PerfloopError, UsageError
 from perfloop.host.files import write_atomic
 from perfloop.loop.stored import opened
+from perfloop.model.capacity import CapacityPlan
 from perfloop.model.messages import ContextMessage, PerformanceContext, Stated
 from perfloop.model.requests import ContextRequest
 from perfloop.model.result import RunResult
@@ -54,7 +55,8 @@ def _answer(loaded: LoadedConfig, result: RunResult | None, stated: tuple[Stated
         unknown.append("current_metrics: nothing was measured here (perfloop check)")
     if not slas:
         unknown.append("slas: none is configured ([slo] in perfloop.toml)")
-    if rate is None:
+    plan = result.capacity_plan if result else None
+    if rate is None and not (plan and plan.predicted_per_s):
         unknown.append("scalability_requirements: the highest rate that keeps the SLO was not measured")
     architecture: dict[str, Any] = {}
     if target:
@@ -72,12 +74,28 @@ def _answer(loaded: LoadedConfig, result: RunResult | None, stated: tuple[Stated
         slas=slas | ({"checks": [check.model_dump(mode="json") for check in result.slo_checks]} if result and result.slo_checks else {}),
         current_metrics=_metrics(last) if last else {},
         architecture=architecture,
-        load_patterns={"measured_rate_per_s": result.rate_per_s, "source": result.journeys.source if result.journeys else ""} if result and last else {},
+        load_patterns={"busiest_now_per_s": plan.now_per_s, "growth": plan.growth, "source": plan.forecast.source if plan.forecast else ""}
+        if plan
+        else {"measured_rate_per_s": result.rate_per_s, "source": result.journeys.source if result.journeys else ""}
+        if result and last
+        else {},
         pain_points=tuple({"rule": f.rule, "confidence": f.confidence.value, "title": f.title, "actor": f.actor} for f in findings[:PAINS_MAX]),
-        scalability_requirements={"rate_max_per_s": rate.rate_per_s, "slo": rate.slo, "bounded": rate.bounded} if rate else {},
+        scalability_requirements=_reach(plan) if plan else {"rate_max_per_s": rate.rate_per_s, "slo": rate.slo, "bounded": rate.bounded} if rate else {},
         stated=stated,
         unknown=tuple(unknown),
     )
+
+
+def _reach(plan: CapacityPlan) -> dict[str, Any]:
+    """How far it goes by a capacity plan, measured and predicted told apart."""
+    return {
+        "wanted_per_s": plan.now_per_s * plan.growth,
+        "rate_max_per_s": plan.rate_slo.value if plan.rate_slo else None,
+        "slo": plan.slo,
+        "end_measured_per_s": plan.saturated_per_s.value if plan.saturated_per_s else None,
+        "end_predicted_per_s": plan.predicted_per_s.value if plan.predicted_per_s else None,
+        "saturates_in_order": [item.resource for item in plan.demands if item.saturates_at_per_s],
+    }
 
 
 def _metrics(summary: Summary) -> dict[str, Any]:

@@ -145,7 +145,7 @@ class CapacityRequest(CheckRequest):
     )
     gentle: bool = Field(default=False, description="Stay at 40 % of the predicted saturation (always so in production): predict the end, do not measure it.")
     right_size: bool = Field(
-        default=False, description="Try a smaller CPU limit on the service's control group under the load now, and undo it (never in production)."
+        default=False, description="Try smaller CPU and memory limits on the service's control group under the load now, and undo them (never in production)."
     )
     rounds: int = Field(default=3, ge=2, le=20, description="Rounds of the sweeps; more make the intervals narrower.")
 

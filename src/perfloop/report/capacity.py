@@ -35,10 +35,10 @@ def answer(plan: CapacityPlan) -> str:
     predicted = plan.predicted_per_s or (first.saturates_at_per_s if first else None)
     named = f"{first.resource} ends it" if first and not plan.predicted_note else "what ends it was not seen"
     end = named + (f", predicted at {_span(predicted)}" if predicted else "") + measured
-    level = f"{rate(plan.rate_slo.value)} keep {plan.slo}" if plan.rate_slo else f"not measured to its end; {end}"
+    level = f"{rate(plan.rate_slo.value)} keep {plan.slo}; {end}" if plan.rate_slo else end[:1].upper() + end[1:]
     chosen = next((option for option in plan.options if option.chosen), None)
     wanted = plan.now_per_s * plan.growth
-    need = f"{plan.growth:g} × the load now is {rate(wanted)}"
+    need = f"{digits(plan.growth)} × the load now is {rate(wanted)}"
     if chosen is None:
         action = "no option of the table is known to keep the SLO there"
     elif chosen.kind == "as it is":
@@ -46,7 +46,7 @@ def answer(plan: CapacityPlan) -> str:
     else:
         cost = f" for {_money(chosen.cost_per_month)} a month" if chosen.cost_per_month is not None else ""
         action = f"for which {chosen.title}{cost} would do"
-    return f"{level}{'; ' + end if plan.rate_slo else ''}. {need}, {action}."
+    return f"{level}. {need}, {action}."
 
 
 def tables(plan: CapacityPlan) -> list[Table]:
@@ -80,7 +80,7 @@ def _needs(plan: CapacityPlan) -> Table:
         short = ", ".join(need.short) or "none"
         most = max(need.used.items(), key=lambda item: item[1], default=("", 0.0))
         used = f"{most[0]} {percent(most[1])}" if most[0] else UNKNOWN
-        rows.append((f"{need.factor:g} ×", rate(need.rate_per_s), {True: "kept", False: "missed", None: "not measured"}[need.keeps_slo], used, short))
+        rows.append((f"{digits(need.factor)} ×", rate(need.rate_per_s), {True: "kept", False: "missed", None: "not measured"}[need.keeps_slo], used, short))
     return Table("What a growth takes", "As it is now, nothing added.", ("growth", "rate", "SLO", "used most", "does not suffice"), tuple(rows), words=True)
 
 

@@ -28,10 +28,12 @@ def digits(value: float) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A time: ``850 µs``, ``41.2 ms``, ``2.1 s``, ``3 min 20 s``; a dash where it is unknown."""
+    """A time: ``850 µs``, ``41.2 ms``, ``2.1 s``, ``3 min 20 s``, ``23.8 h``; a dash where it is unknown."""
     if value is None:
         return UNKNOWN
     size = abs(value)
+    if size >= 7_200:
+        return f"{digits(value / 3_600)} h"
     if size >= 120:
         return f"{int(value // 60)} min {value % 60:.0f} s"
     if size >= 1:

@@ -18,7 +18,7 @@ from perfloop.errors import UsageError
 from perfloop.loop import bursts, growth, reach
 from perfloop.loop.history import rates
 from perfloop.model.event import Event
-from perfloop.model.requests import CapacityRequest
+from perfloop.model.requests import CapacityRequest, ContextRequest
 from perfloop.model.result import RunResult
 from perfloop.report.formats import html, markdown, terminal
 
@@ -75,9 +75,7 @@ def run(request: CapacityRequest) -> tuple[RunResult, list[Event]]:
 
 
 def test_the_whole_plan_from_one_command(service: str, project: Path, short: None) -> None:
-    (project / "perfloop.toml").write_text(
-        '[slo]\nlatency_p95_ms = 2000\n[target]\nenvironment = "sandbox"\n[capacity]\nlevels = [1, 2, 4]\nstartup_s = 5\n'
-    )
+    (project / "perfloop.toml").write_text('[slo]\nlatency_p95_ms = 2000\n[target]\nenvironment = "sandbox"\n[capacity]\nlevels = [1, 2, 4]\nstartup_s = 5\n')
     result, _ = run(CapacityRequest(url=service, growth="5x", now_per_s=20, rounds=2))
     plan = result.capacity_plan
     assert plan is not None
@@ -110,6 +108,11 @@ def test_gentle_sends_no_more_than_its_share_and_measures_no_end(service: str, p
     assert plan.closed == ()
     assert max(point.rate_per_s for point in plan.points) <= plan.gentle_max_per_s * 1.01
     assert any("only up to 40 %" in item for item in plan.unknown)
+    assert plan.predicted_per_s is not None
+    told = api.context(ContextRequest()).scalability_requirements
+    assert told["end_predicted_per_s"] == plan.predicted_per_s.value
+    assert told["end_measured_per_s"] is None
+    assert "Throughput by users" not in html.render(result)
 
 
 @pytest.mark.parametrize(("growth_text", "bound"), [("0.5x", "1x to 1000x"), ("2000x", "1x to 1000x"), ("much", "write 10x")])
