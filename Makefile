@@ -15,7 +15,7 @@ $(VENV)/.run: pyproject.toml demo/pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(PIP) -e '.[twin,web,mcp,agent,distributed,mysql,br,dev]' -e ./demo
+	$(PIP) -e '.[twin,web,mcp,agent,distributed,mysql,br,http2,dev]' -e ./demo
 	touch $@
 
 $(PEERS)/.ready:  # tools of others that tests and benches run beside us; never a dependency of perfloop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
 import secrets
 import subprocess
@@ -92,6 +93,8 @@ def certificates(folder: Path) -> dict[str, str]:
     def signed(name, key, ca):
         made = x509.CertificateBuilder().subject_name(name).issuer_name(ca_name).public_key(key.public_key()).serial_number(x509.random_serial_number())
         made = made.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=2))
+        if not ca:
+            made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         return made.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True).sign(ca_key, hashes.SHA256())
 
     found = {}

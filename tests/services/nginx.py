@@ -13,8 +13,8 @@ DEFAULT = 'location / { return 200 "hello\\n"; }'
 
 
 @contextmanager
-def nginx(folder: Path, server: str = DEFAULT, http: str = "", workers: int = 1) -> Iterator[Server]:
-    """Runs nginx in the foreground; ``server`` is the inside of the server block, ``http`` goes before it. Access log: ``folder/access.log`` (combined)."""
+def nginx(folder: Path, server: str = DEFAULT, http: str = "", workers: int = 1, listen: str = "") -> Iterator[Server]:
+    """Runs nginx in the foreground; ``server`` is the inside of the server block, ``http`` goes before it, ``listen`` has further words of its listen line (``ssl http2``). Access log: ``folder/access.log`` (combined)."""
     port = free_port()
     places = "\n".join(f"{kind}_temp_path {folder}/nginx-{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     configuration = folder / "nginx.conf"
@@ -31,7 +31,7 @@ access_log {folder}/access.log combined;
 keepalive_requests 100000000;
 {http}
 server {{
-listen 127.0.0.1:{port} backlog=4096;
+listen 127.0.0.1:{port} backlog=4096 {listen};
 {server}
 }}
 }}

@@ -47,8 +47,7 @@ class Meter:
     journeys: tuple[Journey, ...] = ()
     run_id: str = ""
     engine: ModuleType = http  # what sends: our own, or one on other machines
-    dsn: str = field(default="", repr=False)  # of a database or cache
-    writes_allowed: bool = False
+    store: dict[str, object] = field(default_factory=dict, repr=False)  # of a database or cache: dsn, writes_allowed
     reshape: Callable[[Workload], Workload] | None = None  # requests or a script of a file instead of the configured ones
     watch: Callable[[str, Progress], None] = lambda _label, _progress: None  # sees each window once a second, by its label; raises to end it at once
     points: list[tuple[float, float]] = field(default_factory=list)  # (concurrency, requests/s) of every ok rate probe
@@ -78,8 +77,6 @@ class Meter:
         measure, target = self.config.measure, self.config.target
         workload = Workload(
             base_url=self.target.url,
-            dsn=self.dsn,
-            writes_allowed=self.writes_allowed,
             run_id=self.run_id,
             steps=self.steps,
             journeys=self.journeys,
@@ -89,6 +86,7 @@ class Meter:
             timeout_s=measure.timeout_s,
             connections_max=measure.connections_max,
             headers=self.headers,
+            http_version=target.http_version,
             ca_file=target.ca_file,
             tls=Tls(cert_file=target.cert_file, key_file=target.key_file),
             timeouts=Timeouts(connect_s=measure.connect_timeout_s, first_byte_s=measure.first_byte_timeout_s),
@@ -98,6 +96,7 @@ class Meter:
             cpus=self.generator_cpus,
             error_rate_stop=self.config.limits.error_rate_stop,
         )
+        workload = workload.with_(**self.store)
         return self.reshape(workload) if self.reshape else workload
 
     def window(self, label: str, rate_per_s: float, duration_s: float, seed: int = 1, timeout_s: float | None = None) -> Generator[Event, None, Window]:

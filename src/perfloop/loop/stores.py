@@ -44,7 +44,17 @@ def known(
         ping = Step(name="PING", command="PING") if place.scheme == "redis" else Step(name="select 1", sql="select 1")
         journeys = Journeys(steps=(ping,), source="address: there are no journeys, so it is only asked whether it answers")
     target = discover_store(config, base_dir)
-    meter = Meter(config, target, journeys.steps, (), deadline, journeys.journeys, run_id, engine=database, dsn=dsn, writes_allowed=config.target.allow_writes)
+    meter = Meter(
+        config,
+        target,
+        journeys.steps,
+        (),
+        deadline,
+        journeys.journeys,
+        run_id,
+        engine=database,
+        store={"dsn": dsn, "writes_allowed": config.target.allow_writes},
+    )
     database.check(meter.workload(1.0, 1.0, 1))
     notes = _looked(place, dsn, journeys, config.target.allow_writes)
     if target.processes:

@@ -118,6 +118,10 @@ class TargetConfig(Word):
     )
     openapi: str = Field(default="", description="Path of the OpenAPI document; empty: the usual places are tried.")
     access_log: str = Field(default="", description="An access log in combined format, to take paths and weights from.")
+    http_version: Literal["1.1", "2", "auto"] = Field(
+        default="1.1",
+        description="Of the load: 2 needs the extra http2, and without TLS a server that is known to speak it; auto: as the server chooses (ALPN).",
+    )
     headers: dict[str, str] = Field(default={}, description="Headers sent with every request; a value may be a reference (env:NAME, file:PATH).")
     ca_file: str = Field(default="", description="CA certificates to trust, PEM.")
     cert_file: str = Field(default="", description="Certificate to show to the target (mTLS), PEM.")

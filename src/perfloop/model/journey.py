@@ -144,6 +144,7 @@ class Workload(Word):
     headers: tuple[tuple[str, str], ...] = ()
     ca_file: str = ""
     tls: Tls = Tls()
+    http_version: Literal["1.1", "2", "auto"] = "1.1"
     cookies: Literal["iteration", "user", "off"] = "iteration"  # how long a user keeps them
     cpu: int | None = None  # core the engine is pinned to; None: not pinned
     cpus: tuple[int, ...] = ()  # cores of several worker processes, in turn

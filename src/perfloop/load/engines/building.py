@@ -8,11 +8,12 @@ import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from perfloop.errors import CannotMeasure
 from perfloop.load.engines.asking import Function, Program
 from perfloop.load.engines.crowd import ClosedUsers, OpenUsers, World
 from perfloop.load.engines.declared import body_of, declared, varies
 from perfloop.load.engines.feeds import feeder, load_rows
-from perfloop.load.engines.pool import OursError, Route
+from perfloop.load.engines.pool import OursError, Pool, Route
 from perfloop.load.engines.recorder import Column, Recorder
 from perfloop.load.engines.requests import Origin, Template, build_templates, parse_origin
 from perfloop.load.engines.room import owns, users_of
@@ -107,15 +108,34 @@ def _bare_step(plan: Plan, step: Plan, origin: Origin, recorder: Recorder) -> tu
 
 def _sending(plan: Plan, recorder: Recorder, origin: Origin) -> Sending:
     timeouts = plan["timeouts"]
+    route = route_of(plan, origin)
     return Sending(
-        route_of(plan, origin),
+        route,
         recorder,
+        pool=_pool_type(plan, route),
         own=owns(plan),
         timeout_s=plan["timeout_s"],
         first_byte_s=timeouts["first_byte_s"],
         connections_max=plan["connections_max"],
         error_rate_stop=plan["error_rate_stop"],
     )
+
+
+def _pool_type(plan: Plan, route: Route) -> type[Pool]:
+    """The pool of the wanted version of HTTP: with TLS the server has a say (ALPN), without it HTTP/2 is taken as known."""
+    wanted = plan["http_version"]
+    if wanted == "1.1" or (wanted == "auto" and route.tls is None):
+        return Pool
+    from perfloop.load.engines.http2 import Http2Pool, speaks_http2  # an extra, and slow to import
+
+    if route.tls is not None and not speaks_http2(route):
+        if wanted == "2":
+            raise CannotMeasure(
+                "the server does not speak HTTP/2", why="TLS offered it (ALPN), and it was not chosen", fix='target.http_version = "auto" or "1.1"'
+            )
+        route.tls.set_alpn_protocols(["http/1.1"])
+        return Pool
+    return Http2Pool
 
 
 def _curve(plan: Plan) -> Curve:
@@ -163,5 +183,5 @@ def route_of(plan: Plan, origin: Origin) -> Route:
             context.load_cert_chain(tls["cert_file"], tls["key_file"] or None)
         except (OSError, ssl.SSLError) as error:
             raise OursError(f"the certificate {tls['cert_file']} cannot be used: {error}", "give certificate and key in PEM form") from error
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols({"1.1": ["http/1.1"], "2": ["h2"], "auto": ["h2", "http/1.1"]}[plan["http_version"]])
     return Route(addresses, context, origin.host, sources, connect_s)

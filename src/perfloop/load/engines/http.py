@@ -89,6 +89,10 @@ def _connections(workload: Workload) -> int:
 def _check(workload: Workload) -> None:
     if reason := available():
         raise CannotMeasure("the load engine cannot run", why=reason, fix="pip install uvloop httptools")
+    if workload.http_version != "1.1" and find_spec("h2") is None:
+        raise CannotMeasure(
+            "HTTP/2 cannot be sent here", why="the library h2 is not installed", fix="pip install 'perfloop[http2]', or target.http_version = \"1.1\""
+        )
     origin = parse_origin(workload.base_url)
     for step in (step for journey in workload.all_journeys for step in journey.steps):
         if not step.paths:

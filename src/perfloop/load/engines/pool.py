@@ -137,6 +137,9 @@ class Pool:
         for connection in tuple(self.connections):
             connection.abort()
 
+    def _new(self, bound: Call | None) -> Connection:
+        return Connection(self, bound)
+
     def _room(self) -> bool:
         return not self._closed and len(self.connections) + len(self._connects) < self._connections_max
 
@@ -151,7 +154,7 @@ class Pool:
         patience_s = min(route.connect_s or self._timeout_s, self._timeout_s)
         until_s = time.monotonic() + patience_s
         for host, port in route.addresses:
-            connection = Connection(self, bound)
+            connection = self._new(bound)
             if bound is not None:
                 bound.connection = connection
             source = (next(self._sources), 0) if self._sources else None

@@ -73,12 +73,13 @@ class Sending:
         first_byte_s: float | None,
         connections_max: int,
         error_rate_stop: float,
+        pool: type[Pool] = Pool,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.recorder, self.own, self.timeout_s, self.first_byte_s = recorder, own, timeout_s, first_byte_s
         self._error_rate_stop = error_rate_stop
         self.clock = Clock(loop)
-        self.pool = Pool(route, connections_max, own, timeout_s, self._retried)
+        self.pool = pool(route, connections_max, own, timeout_s, self._retried)
         self.source: Source = Nobody()
         self.on = True  # requests may start
         self.in_flight = 0
