@@ -208,7 +208,7 @@ def gate(request: GateRequest, cwd: Path | None = None) -> Generator[Event, None
 
 def try_code(request: TryRequest, cwd: Path | None = None) -> Generator[Event, None, TryResult]:
     """Race candidates of code against the committed state, or try settings on the running service; what is proved to help is kept."""
-    if request.set:
+    if request.set or request.sql or request.tune:
         return (yield from trying_settings.try_settings(request, cwd))
     return (yield from trying.try_code(request, cwd))
 

@@ -79,4 +79,5 @@ def try_text(result: TryResult) -> str:
         lines.append(f"{DECISIONS[one.decision]}: {one.name}")
         lines += [f"  {proof_text(one.verdict)}"] * (one.verdict is not None) + [f"  {one.reason}"] * bool(one.reason)
         lines += [f"  {command}" for command in one.commands]
+    lines += [f"note: {note}" for note in result.notes]
     return printable("\n".join(lines))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 
 from perfloop.errors import Interrupted
-from perfloop.loop import deliver, look, prepare, tries
+from perfloop.loop import deliver, look, prepare, racing, tries
 from perfloop.loop.prepare import Session
 from perfloop.model.change import Plan
 from perfloop.model.event import Event
+from perfloop.model.finding import Proposal
 from perfloop.model.result import RunResult
+
+#: what is to be tried, once the target is understood
+Proposals = Callable[[Session], Sequence[Proposal]]
 
 
 def improve(session: Session) -> Generator[Event, None, RunResult]:
@@ -40,6 +44,20 @@ def apply(session: Session, plan: Plan) -> Generator[Event, None, RunResult]:
         session.queue = [(None, change) for change in plan.changes]
         while (change := tries.next_change(session)) is not None:
             yield from tries.attempt(session, change)
+        yield from deliver.measure_after(session)
+    except (KeyboardInterrupt, Interrupted):
+        return deliver.finish(session, "interrupted")
+    return deliver.finish(session, "done")
+
+
+def race(session: Session, proposals: Proposals, trials_max: int) -> Generator[Event, None, RunResult]:
+    """Several settings race for the running service; each winner is proved on fresh rounds, kept or undone."""
+    try:
+        yield from prepare.understand(session)
+        yield from prepare.baseline(session)
+        changes = tries.planned(session, proposals(session))
+        trials = yield from racing.run(session, changes, trials_max)
+        session.note(f"{trials} trials of {trials_max}")
         yield from deliver.measure_after(session)
     except (KeyboardInterrupt, Interrupted):
         return deliver.finish(session, "interrupted")

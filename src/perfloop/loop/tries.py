@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import TypeVar
 
 from perfloop.change.base import ChangeContext
 from perfloop.context.discover import discover
-from perfloop.errors import ChangeRefused, PerfloopError, UndoFailed
+from perfloop.errors import ChangeRefused, PerfloopError, UndoFailed, UsageError
 from perfloop.host.http import fetch
 from perfloop.host.secrets import resolve
 from perfloop.loop import plugins
 from perfloop.loop.band import back_in_band
 from perfloop.loop.guard import Guard, GuardedChange
 from perfloop.loop.prepare import Session
-from perfloop.loop.propose import candidates, changes_for
+from perfloop.loop.propose import candidates, changes_for, linted
 from perfloop.loop.prove import Switch, announced, asked, judged_step, prove
 from perfloop.model.base import utc_now
 from perfloop.model.change import Change, Plan, Safety
 from perfloop.model.event import Event, PhaseStarted, Told
+from perfloop.model.finding import Proposal
 from perfloop.model.result import Tried
 from perfloop.model.verdict import Decision, Verdict, VerdictStatus
 
@@ -59,6 +60,25 @@ def plan(session: Session) -> Generator[Event, None, None]:
     for finding, change in session.queue:
         gain = f", expected to win back {finding.win_back_s.value * 1000:.0f} ms a request" if finding and finding.win_back_s else ""
         yield Told(text=f"plan: {change.title} [{change.safety.value}]{gain}")
+
+
+def planned(session: Session, proposals: Sequence[Proposal]) -> list[Change]:
+    """The changes that carry these out; what cannot be planned is told as refused. Raises the refusal where nothing else is left."""
+    kinds, context = plugins.load("change kind"), context_of(session)
+    changes: list[Change] = []
+    refused: PerfloopError | None = None
+    for proposal in proposals:
+        try:
+            change = linted(kinds[proposal.kind].plan(proposal, context))
+        except (ChangeRefused, UsageError) as error:
+            refused = error
+            session.note(f"not tried: {proposal.kind} {proposal.params.get('name') or proposal.params.get('key') or ''}: {error.what}")
+            continue
+        if signature(change) not in {signature(one) for one in changes}:
+            changes.append(change)
+    if refused and not changes:
+        raise refused
+    return changes
 
 
 def next_change(session: Session) -> Change | None:

@@ -1,15 +1,15 @@
-"""``perfloop try --set FILE:KEY=VALUE``: candidates of configuration, each under journal and watchdog, toggled, and kept or undone."""
+"""``perfloop try --set FILE:KEY=VALUE``, ``--sql STATEMENT`` and ``--tune PRODUCT``: candidates on the running service, under journal and watchdog."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
 
+from perfloop.change.statements import proposals_of
 from perfloop.errors import UsageError
-from perfloop.loop import engineer, opening, plugins
-from perfloop.loop.tries import context_of
-from perfloop.model.base import utc_now
-from perfloop.model.change import Change, Plan
+from perfloop.loop import engineer, opening, tries, tuning
+from perfloop.loop.prepare import Session
+from perfloop.model.change import Change
 from perfloop.model.event import Event
 from perfloop.model.finding import Proposal
 from perfloop.model.replies import CandidateResult, TryResult
@@ -20,31 +20,29 @@ KIND = "config-file"
 
 
 def try_settings(request: TryRequest, cwd: Path | None) -> Generator[Event, None, TryResult]:
-    """Each setting is planned before anything is sent, then tried on the running service in the order given; the ones that help stay."""
+    """What is named is planned before anything is sent; one candidate is proved at once, of several the winner of a race."""
     if request.branch or request.patch or request.command:
         raise UsageError(
-            "--set cannot be mixed with candidates of code", why="settings are tried on the running service, code beside it", fix="call perfloop try twice"
+            "settings cannot be mixed with candidates of code", why="settings are tried on the running service, code beside it", fix="call perfloop try twice"
         )
-    wanted = [_read(text) for text in request.set]
+    wanted = [Proposal(kind=KIND, title="", params=_read(text)) for text in request.set] + list(proposals_of(request.sql))
     asked = ImproveRequest(config=request.config, rate_per_s=request.rate_per_s, yes=request.yes, no_throughput=True, no_input=True)
     session = opening.open_session(asked, "improve", cwd)
-    kind, context = plugins.load("change kind")[KIND], context_of(session)
-    changes: list[Change] = [kind.plan(Proposal(kind=KIND, title="", params=params), context) for params in wanted]
-    plan = Plan(
-        id=f"plan-{session.result.run_id}", run_id=session.result.run_id, created_at=utc_now(), target_url=session.config.target.url, changes=tuple(changes)
-    )
-    result = yield from opening.run(session, engineer.apply(session, plan), "")
+    tries.planned(session, wanted)  # what cannot be, is refused before anything is sent
+
+    def proposals(session: Session) -> list[Proposal]:
+        return [*wanted, *(one for product in request.tune for one in tuning.proposals(product, session.result.target, tries.context_of(session)))]
+
+    result = yield from opening.run(session, engineer.race(session, proposals, request.trials), "")
     found = [
         CandidateResult(
             name=tried.change.title, decision=tried.decision, verdict=tried.verdict, reason=tried.reason, commands=_undo(tried.change, tried.decision)
         )
         for tried in result.tried
     ]
-    done = {tried.change.id for tried in result.tried}
-    found += [CandidateResult(name=one.title, decision=Decision.FAILED, reason="not tried: the budget was spent") for one in changes if one.id not in done]
     found.sort(key=lambda one: one.decision != Decision.KEPT)
     kept = any(one.decision == Decision.KEPT for one in found)
-    return TryResult(ok=result.ok and (kept or not request.strict), against="the settings as they were", candidates=tuple(found))
+    return TryResult(ok=result.ok and (kept or not request.strict), against="the settings as they were", candidates=tuple(found), notes=result.notes)
 
 
 def _read(text: str) -> dict[str, str]:

@@ -280,3 +280,4 @@ class TryResult(Word):
     ok: bool = True
     against: str
     candidates: tuple[CandidateResult, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -3,11 +3,16 @@
 
 perfloop try --patch fix.diff
 
-perfloop try --set app.toml:pool.size=20
+perfloop try --set app.toml:pool.size=20,app.toml:pool.size=40
+
+perfloop try --sql 'CREATE INDEX ON orders (customer_id)'
+
+perfloop try --tune postgresql
 
 Code (branches, patches, other start commands) runs in git worktrees of its own: the working tree and uncommitted work are never touched.
-Several candidates race, and the winner is proved on fresh rounds. A patch that helps becomes a branch. A setting is toggled on the
-running service under journal and watchdog, and kept or put back.
+Several candidates race, and the winner is proved on fresh rounds. A patch that helps becomes a branch. Settings and
+statements are tried on the running service under journal and watchdog: several race in blocks of rounds, each round applied, measured and
+undone, and ended within seconds where it does harm; the winner is proved by toggling on fresh rounds, and kept or put back.
 """
 
 from __future__ import annotations
