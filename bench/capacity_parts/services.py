@@ -75,8 +75,12 @@ def running(name: str, folder: Path, sweep: int = 1) -> Iterator[Running]:
 def first(roots: Callable[[], Iterable[int]]) -> Iterator[None]:
     """These processes and all below them go before the rest of the machine, also where the kernel shares cores between sessions (autogroups).
 
-    A service that gets half of a core has half of a capacity: what is measured would be the neighbours. Needs root; without it nothing is changed.
+    A service that gets half of a core has half of a capacity: what is measured would be the neighbours. Needs root; without it nothing is changed, nor
+    where we were started to give way ourselves.
     """
+    if os.sched_getscheduler(0) == os.SCHED_IDLE:
+        yield
+        return
     over, known = threading.Event(), set[int]()
 
     def watch() -> None:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from math import ceil
 
 from perfloop.capacity.instances import HOURS_PER_MONTH, Shape, Table
-from perfloop.model.capacity import Demand, LoadPoint, Need, Option
+from perfloop.model.capacity import Demand, LoadPoint, Need, Option, Replicas
 
 GIB = 2**30
 MEMORY_SHARE_MAX = 0.8
@@ -46,7 +46,9 @@ def needs(demands: Sequence[Demand], rate_slo_per_s: float | None, now_per_s: fl
     return tuple(found)
 
 
-def options(rate_per_s: float, service: Service, demands: Sequence[Demand], points: Sequence[LoadPoint], table: Table) -> tuple[Option, ...]:
+def options(
+    rate_per_s: float, service: Service, demands: Sequence[Demand], points: Sequence[LoadPoint], table: Table, copies: Sequence[Replicas] = ()
+) -> tuple[Option, ...]:
     """Ways to serve a rate, the cheapest that keeps the SLO marked as chosen; first how it is now."""
     shared, shared_changes = _shared(rate_per_s, service, demands)
     now = Option(
@@ -58,7 +60,7 @@ def options(rate_per_s: float, service: Service, demands: Sequence[Demand], poin
         keeps_slo=rate_per_s <= service.rate_slo_per_s,
         measured=True,
     )
-    found = [now, _replicas(rate_per_s, service, points, shared, shared_changes), _workers(rate_per_s, service, points, shared, shared_changes)]
+    found = [now, _replicas(rate_per_s, service, points, shared, shared_changes, copies), _workers(rate_per_s, service, points, shared, shared_changes)]
     if shared_changes:
         found.append(_database(shared, demands, shared_changes))
     for provider in table.instances:
@@ -69,9 +71,15 @@ def options(rate_per_s: float, service: Service, demands: Sequence[Demand], poin
     return _chosen(tuple(found))
 
 
-def _replicas(rate: float, service: Service, points: Sequence[LoadPoint], shared: float | None, changes: tuple[str, ...]) -> Option:
-    count = min(REPLICAS_MAX, ceil(rate / service.rate_slo_per_s - 1e-9))
-    carries = count * service.rate_slo_per_s
+def _replicas(rate: float, service: Service, points: Sequence[LoadPoint], shared: float | None, changes: tuple[str, ...], copies: Sequence[Replicas]) -> Option:
+    """As many as carry the rate; by what copies behind a proxy were measured to bring, where as many were."""
+    tried = next((one for one in copies if one.count * one.efficiency * service.rate_slo_per_s >= rate), None)
+    count = tried.count if tried else min(REPLICAS_MAX, ceil(rate / service.rate_slo_per_s - 1e-9))
+    carries = count * service.rate_slo_per_s * (tried.efficiency if tried else 1.0)
+    rests = "replicas share nothing but the shared resources named, and the load balancer spreads evenly"
+    if copies and not tried:
+        last = copies[-1]
+        rests += f"; measured here: {last.count} copies reach {last.efficiency:.0%} of {last.count} times one"
     return Option(
         kind="horizontal",
         title=f"{count} replica{'s' if count > 1 else ''} as the present one ({service.cores:g} core{'s' if service.cores != 1 else ''} each)",
@@ -81,8 +89,8 @@ def _replicas(rate: float, service: Service, points: Sequence[LoadPoint], shared
         p95_s=latency_at(points, rate / count),
         keeps_slo=_keeps(rate, carries, shared, changes),
         changes=(*_connections(count * service.workers, service), *changes),
-        assumes="" if count == 1 else "replicas share nothing but the shared resources named, and the load balancer spreads evenly",
-        measured=count == 1,
+        assumes="" if count == 1 or tried else rests,
+        measured=count == 1 or tried is not None,
     )
 
 

@@ -13,7 +13,7 @@ from perfloop.capacity.usl import fit
 from perfloop.errors import Interrupted, UsageError
 from perfloop.host.files import read_limited
 from perfloop.load.search import knee_slo, search_rate, slo_text
-from perfloop.loop import deliver, history, prepare, reach, rightsize
+from perfloop.loop import deliver, history, prepare, reach, replicas, rightsize
 from perfloop.loop.measure import error_text
 from perfloop.loop.prepare import Session
 from perfloop.model.base import Estimate
@@ -34,7 +34,7 @@ QUEUE_SHARE = 1.0
 
 def capacity(session: Session, request: CapacityRequest) -> Generator[Event, None, RunResult]:
     """Measure gently, then to the end where that is allowed, and plan for the growth."""
-    table = _table(session)
+    table, copies = _table(session), replicas.counts(request.replicas)
     try:
         yield from prepare.understand(session)
         operation = session.audit.begin(
@@ -44,7 +44,7 @@ def capacity(session: Session, request: CapacityRequest) -> Generator[Event, Non
             run_id=session.result.run_id,
         )
         try:
-            plan = yield from _measured(session, request)
+            plan = yield from _measured(session, request, copies)
         except BaseException as error:
             session.audit.end(operation, "failure", error_detail=str(error) or type(error).__name__)
             raise
@@ -60,7 +60,7 @@ def capacity(session: Session, request: CapacityRequest) -> Generator[Event, Non
     return deliver.finish(session, "done")
 
 
-def _measured(session: Session, request: CapacityRequest) -> Generator[Event, None, CapacityPlan]:
+def _measured(session: Session, request: CapacityRequest, copies: tuple[int, ...]) -> Generator[Event, None, CapacityPlan]:
     """Everything that needs load: the gentle sweep, the highest rate under the SLO, the closed sweep."""
     meter = session.meter
     unknown: list[str] = []
@@ -94,6 +94,8 @@ def _measured(session: Session, request: CapacityRequest) -> Generator[Event, No
             saturated_per_s=saturated,
         )
         session.put(capacity=law, throughput_before=rate)
+    if copies:
+        plan = plan.with_(replicas=(yield from replicas.measured(session, copies)))
     growth = history.growth_of(session, request, plan.rate_slo.value if plan.rate_slo else None)
     unknown += growth.notes
     filled: CapacityPlan = plan.with_(now_per_s=growth.now_per_s, growth=growth.factor, forecast=growth.forecast, unknown=(*unknown, *_unknown(plan, session)))
@@ -174,7 +176,7 @@ def _planned(session: Session, plan: CapacityPlan, table: instances.Table) -> Ca
     wanted = plan.now_per_s * plan.growth
     factors = sorted({*FACTORS, plan.growth})
     needs: tuple[Need, ...] = sizing.needs(plan.demands, plan.rate_slo.value if plan.rate_slo else None, plan.now_per_s, factors)
-    options: tuple[Option, ...] = sizing.options(wanted, service, plan.demands, plan.points, table) if service else ()
+    options: tuple[Option, ...] = sizing.options(wanted, service, plan.demands, plan.points, table, plan.replicas) if service else ()
     replica = _replica(session, plan, rate_slo, options)
     name = (
         "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in (session.config.target.name or "service").lower()).strip("-.") or "service"
@@ -232,10 +234,17 @@ def _replica(session: Session, plan: CapacityPlan, rate_slo: float | None, optio
         cpu_per_request_s=cpu.demand.value if cpu and cpu.demand else 0.0,
         cpu_idle_cores=max(0.0, cpu.idle) if cpu else 0.0,
         cpu_request_cores=cpu.capacity if cpu and cpu.capacity else 1.0,
-        startup_s=session.config.capacity.startup_s if session.config.capacity.startup_s is not None else STARTUP_S,
+        startup_s=_startup_s(session, plan),
         queue_max_s=QUEUE_SHARE * bound_ms / 1000,
         cost_per_hour=per_hour,
     )
+
+
+def _startup_s(session: Session, plan: CapacityPlan) -> float:
+    """As configured, else as the copies took it, else taken."""
+    if session.config.capacity.startup_s is not None:
+        return session.config.capacity.startup_s
+    return plan.replicas[0].startup_s if plan.replicas else STARTUP_S
 
 
 def _table(session: Session) -> instances.Table:
@@ -265,8 +274,8 @@ def _unknown(plan: CapacityPlan, session: Session) -> list[str]:
         found.append(f"in {len(late)} windows the load generator was the limit; they were left out")
     if any(not point.little_ok for point in plan.points):
         found.append("some windows contradict Little's law: " + "; ".join(sorted({point.note for point in plan.points if point.note})[:2]))
-    if session.config.capacity.startup_s is None:
-        found.append(f"the start-up time of a replica was not measured: {STARTUP_S:.0f} s was taken (capacity.startup_s)")
+    if session.config.capacity.startup_s is None and not plan.replicas:
+        found.append(f"the start-up time of a replica was not measured: {STARTUP_S:.0f} s was taken (--replicas measures it, capacity.startup_s says it)")
     found.append("costs are list prices of the table; a vCPU there was not measured against a core here")
     return found
 

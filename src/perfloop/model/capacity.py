@@ -160,6 +160,15 @@ class Forecast(Word):
     note: str = ""
 
 
+class Replicas(Word):
+    """So many copies of the service behind one proxy: what closed load reached, as a share of so many times the first (``efficiency``), and their start-up time."""
+
+    count: int
+    rate_per_s: Estimate
+    efficiency: float
+    startup_s: float
+
+
 class RightSize(Word):
     """A smaller limit and what the service did under it."""
 
@@ -196,6 +205,7 @@ class CapacityPlan(Word):
     policy: ScalingPolicy | None = None
     forecast: Forecast | None = None
     thresholds: tuple[Threshold, ...] = ()
+    replicas: tuple[Replicas, ...] = ()
     right_size: RightSize | None = None
     alerts: str = ""  # Prometheus rules, YAML
     dashboard: str = ""  # Grafana, JSON

@@ -147,6 +147,7 @@ class CapacityRequest(CheckRequest):
     right_size: bool = Field(
         default=False, description="Try smaller CPU and memory limits on the service's control group under the load now, and undo them (never in production)."
     )
+    replicas: str = Field(default="", pattern=r"^[0-9,]*$", max_length=40, description="Also sweep copies behind nginx, as 1,2,3 (by gate.start_command).")
     rounds: int = Field(default=3, ge=2, le=20, description="Rounds of the sweeps; more make the intervals narrower.")
 
     @property

@@ -51,7 +51,7 @@ def answer(plan: CapacityPlan) -> str:
 
 def tables(plan: CapacityPlan) -> list[Table]:
     """All tables of the plan that hold anything."""
-    found = [_order(plan), _needs(plan), _options(plan), _policy(plan), _dates(plan), _size(plan)]
+    found = [_order(plan), _needs(plan), _copies(plan), _options(plan), _policy(plan), _dates(plan), _size(plan)]
     return [table for table in found if table is not None and table.rows]
 
 
@@ -82,6 +82,14 @@ def _needs(plan: CapacityPlan) -> Table:
         used = f"{most[0]} {percent(most[1])}" if most[0] else UNKNOWN
         rows.append((f"{digits(need.factor)} ×", rate(need.rate_per_s), {True: "kept", False: "missed", None: "not measured"}[need.keeps_slo], used, short))
     return Table("What a growth takes", "As it is now, nothing added.", ("growth", "rate", "SLO", "used most", "does not suffice"), tuple(rows), words=True)
+
+
+def _copies(plan: CapacityPlan) -> Table | None:
+    if not plan.replicas:
+        return None
+    rows = tuple((str(one.count), _span(one.rate_per_s), percent(one.efficiency)) for one in plan.replicas)
+    hint = f"Closed load through one nginx; a copy took {seconds(plan.replicas[0].startup_s)} to start. What they share on this machine is part of it."
+    return Table("Replicas", hint, ("copies", "reached", "of so many times the first"), rows)
 
 
 def _options(plan: CapacityPlan) -> Table:
