@@ -13,6 +13,7 @@ import json
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,7 @@ def main() -> int:
     missing = [cell for cell in wanted if cell.name not in done]
     random.Random(7).shuffle(missing)  # so that a part of them tells about all
     install()
+    signal.signal(signal.SIGTERM, _stop)
     if missing and chosen.cells:
         with Ground(default_cpus()) as ground:
             for cell in missing[: chosen.cells]:
@@ -60,6 +62,12 @@ def main() -> int:
         if not chosen.table:
             return 75  # call again
     return finish("faults", rows([line for line in _done().values() if any(cell.name == line["cell"] for cell in wanted)]))
+
+
+def _stop(number: int, _: object) -> None:
+    """As Ctrl-C: the servers, the desk, the neighbours and the group of this call are ended on the way out."""
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 def run(cell: Cell, ground: Ground, keep: str = "") -> dict[str, Any]:
