@@ -9,6 +9,7 @@ One cell is one start of a service with a fault (or two, or a decoy, or none), j
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import random
 import re
@@ -135,13 +136,16 @@ def _place(cell: Cell, findings: list[dict[str, Any]]) -> bool | None:
 
 
 def marks(rule: str) -> list[tuple[Path, int]]:
-    """Lines marked ``# here: RULE`` in the services."""
+    """Lines marked ``# here: RULE`` in the services; of a statement that goes over several lines, all of them."""
     found = []
     for file in SERVICES.glob("*.py"):
-        for number, text in enumerate(file.read_text().splitlines(), 1):
-            marked = re.search(r"# here: ([\w, -]+)", text)
+        text = file.read_text()
+        simple = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.stmt) and not hasattr(node, "body")]
+        for number, line in enumerate(text.splitlines(), 1):
+            marked = re.search(r"# here: ([\w, -]+)", line)
             if marked and rule in [part.strip() for part in marked[1].split(",")]:
-                found.append((file, number))
+                around = next((node for node in simple if node.end_lineno == number), None)
+                found += [(file, one) for one in range(around.lineno if around else number, number + 1)]
     return found
 
 

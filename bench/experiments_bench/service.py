@@ -25,6 +25,7 @@ import psycopg
 
 QUERY = "SELECT g FROM generate_series(1, 3) g WHERE g <> %s"
 POOL = 16
+MANY = 30  # for a request without a number to vary
 
 
 class Pool:
@@ -81,12 +82,14 @@ def serve(folder: Path) -> None:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two segments
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             given = parse_qs(parts.query)
             if parts.path in work:
-                work[parts.path](int((given.get("n") or given.get("ms") or ["1"])[0]))
+                wanted = (given.get("n") or given.get("ms") or ["1"])[0]
+                work[parts.path](MANY if wanted == "many" else int(wanted))
             body = b"done\n"
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))

@@ -11,6 +11,8 @@ from perfloop.diagnose.reading import Reading, Sample
 
 _AWAY = (Doing.DATABASE, Doing.HTTP, Doing.CACHE, Doing.SLEEP, Doing.OTHER)
 _KNOWN_AWAY = (Doing.DATABASE, Doing.HTTP, Doing.CACHE, Doing.SLEEP)
+#: of the time of the busiest process of a group; one that has less does not serve
+SERVES_MIN = 0.1
 _NUMBERS = re.compile(r"[\s_-]*[\d(][\d\s_()x\[\]a-f-]*$")
 
 
@@ -39,7 +41,8 @@ def groups(reading: Reading) -> list[Group]:
         if not sample.on_loop:
             by_name.setdefault(_purpose(sample.thread), []).append(sample)
     found = []
-    for name, samples in by_name.items():
+    for name, every in by_name.items():
+        samples = _serving(every)
         threads = {sample.thread for sample in samples}
         spent = sum(sample.total for sample in samples)
         away = sum(sample.wait for sample in samples if sample.waits_for in _KNOWN_AWAY)
@@ -61,6 +64,16 @@ def groups(reading: Reading) -> list[Group]:
             )
         )
     return sorted(found, key=lambda group: -group.busy)
+
+
+def _serving(samples: list[Sample]) -> list[Sample]:
+    """Without those of processes that hardly ever have a request: a server's first process, seen while it starts another."""
+    spent: dict[str, float] = {}
+    for sample in samples:
+        process = sample.thread.partition(":")[0]
+        spent[process] = spent.get(process, 0.0) + sample.total
+    most = max(spent.values())
+    return [sample for sample in samples if spent[sample.thread.partition(":")[0]] >= SERVES_MIN * most]
 
 
 def _inside(reading: Reading, steps: Iterable[str]) -> float:

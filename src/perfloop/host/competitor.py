@@ -38,7 +38,7 @@ loops, walls = max(1, int(n * burst_s / took)), []
 for _ in range(count):
     time.sleep(rest_s)
     before = time.monotonic(); work(loops); walls.append(time.monotonic() - before)
-print(sorted(walls)[len(walls) // 2])
+print(sorted(walls)[len(walls) // 2], sum(walls) / len(walls))
 """
 
 
@@ -80,14 +80,15 @@ class Competitor:
         return self._process.pid if self._process else None
 
 
-def burst_s(cpus: Sequence[int], length_s: float, rest_s: float, count: int = 15, group: Path | None = None) -> float:
-    """How long a burst of computing takes on these cores now, where it would take ``length_s`` of CPU time; the median of ``count``. ``group``: in that control group."""
+def burst_s(cpus: Sequence[int], length_s: float, rest_s: float, count: int = 15, group: Path | None = None, mean: bool = False) -> float:
+    """How long a burst of computing takes on these cores now, where it would take ``length_s`` of CPU time; the median of ``count``, or the mean: a quota stops one burst for long and
+    others not at all. ``group``: in that control group."""
     taskset = shutil.which("taskset")
     if taskset is None:
         raise CannotMeasure("the reference cannot be pinned", "taskset is missing", "install util-linux")
     argv = [taskset, "-c", ",".join(map(str, cpus)), sys.executable, "-S", "-c", _REFERENCE, f"{length_s:g}", f"{rest_s:g}", str(count)]
     done = run_command([*argv, str(group / "cgroup.procs")] if group else argv, timeout_s=COMPETE_MAX_S)
     try:
-        return float(done.stdout)
-    except ValueError:
+        return float(done.stdout.split()[mean])
+    except (ValueError, IndexError):
         raise CannotMeasure("the reference did not run", done.stderr[-200:], "run perfloop doctor") from None

@@ -124,8 +124,8 @@ def _under_quota(session: Session, cores: Sequence[int], length_s: float, rest_s
     """Half of the CPU that the finding says a request uses: where it uses less, the quota does not stop it. The reference runs under the same quota, the service idle beside it."""
     cpu = max(cpu_quota.CPU_MIN, 0.5 * length_s / (length_s + rest_s))
     plan = Proposal(kind=cpu_quota.ID, title="", params={"pids": list(session.meter.pids), "cpu": cpu})
-    count = _bursts(length_s, rest_s)
-    quiet_s = burst_s(cores, length_s, rest_s, count)
+    count = max(8, min(40, int(0.6 / length_s)))  # several periods of the quota
+    quiet_s = burst_s(cores, length_s, rest_s, count, mean=True)
     try:
         change = cpu_quota.plan(plan, context_of(session))
     except ChangeRefused as error:
@@ -135,7 +135,7 @@ def _under_quota(session: Session, cores: Sequence[int], length_s: float, rest_s
     guard = Guard(session.journal, session.audit, plugins.load("change kind"), context_of(session), session.config)
     with guard.open(change, run_id=session.result.run_id, target_url=session.meter.target.url) as opened:
         opened.apply()
-        less_s = burst_s(cores, length_s, rest_s, count, group=Path(change.params["group"]))
+        less_s = burst_s(cores, length_s, rest_s, count, group=Path(change.params["group"]), mean=True)
         yield less_s / quiet_s, f"a quota of {cpu:.2f} cores"
         opened.undo("the experiment is over")
 

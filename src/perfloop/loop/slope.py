@@ -19,12 +19,13 @@ from perfloop.model.run import StepSamples
 from perfloop.stats.intervals import slope_interval
 from perfloop.wire.client import TapCounters
 
-DELAY_SLOPE_MAX_S = 12.0
+DELAY_SLOPE_MAX_S = 10.0
 WARM_REQUESTS = 4
 RUN_REQUESTS = (4, 30)
-#: the order of the delays, as shares of the largest: each round has all of them, and a drift over time favours none
-LEVELS = (0.0, 1.0, 0.5, 0.5, 0.0, 1.0, 1.0, 0.5, 0.0, 0.0, 1.0, 0.5)
-DELAY_MIN_MS, DELAY_MAX_MS = 2.0, 50.0
+#: the order of the delays, as shares of the largest: each round has all of them, and a drift over time favours none. Zero is not among them: a server that is asked at once
+#: is still awake, so that from none to some delay latency grows by more than the delay
+LEVELS = (0.25, 1.0, 0.625, 0.625, 0.25, 1.0, 1.0, 0.625, 0.25, 0.25, 1.0, 0.625)
+DELAY_MIN_MS, DELAY_MAX_MS = 4.0, 50.0  # of the largest
 ADDED_MIN_S = 0.02  # per request at the largest delay: enough to be told from noise
 ADDED_SHARE = 1.0  # of the request's own time
 OFF_PATH = 0.5  # round trips: a slope below is none

@@ -34,7 +34,7 @@ from perfloop.model.finding import Confidence, Finding, RuleResult
 
 ID = "gil-bound"
 NEEDS = ("stacks", "processes", "window", "host")
-THRESHOLDS = {"core_min": 0.75, "core_max": 1.2, "share_min": 0.2, "request_min_s": 0.003, "idle_min": 0.25, "delay_max": 0.15}
+THRESHOLDS = {"core_min": 0.75, "core_max": 1.2, "share_min": 0.2, "request_min_s": 0.003, "idle_min": 0.25, "delay_max": 0.35}
 
 
 def diagnose(evidence: Evidence, thresholds: Mapping[str, float]) -> RuleResult:
