@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from perfloop.errors import ChangeRefused
 
 PORTS = {"postgresql": 5432, "mysql": 3306, "redis": 6379, "http": 80}
-_URL = re.compile(r"^(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[^@/?#]*@)?(?P<host>\[[^\]]+\]|[^:/?#@,]*)(?::(?P<port>\d{1,5}))?(?=[/?#]|$)", re.I)
+_URL = re.compile(r"^(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[^@/?#]*@)?(?P<host>\[[^\]]+\]|[^:/?#@,]*)(?::(?P<port>\d{1,5}))?(?=[/?#,]|$)", re.I)
 _HOST_WORD = re.compile(r"(?:^|(?<=[\s;]))(?P<key>host|hostaddr|server)\s*=\s*(?P<host>'[^']*'|[^\s;]+)", re.I)
 _PORT_WORD = re.compile(r"(?:^|(?<=[\s;]))port\s*=\s*'?(?P<port>\d{1,5})'?", re.I)
 _PAIR = re.compile(r"^(?P<host>\[[^\]]+\]|[A-Za-z0-9.-]+):(?P<port>\d{1,5})$")
@@ -65,7 +65,7 @@ def _url(text: str, kind: str, key: str) -> Address | None:
     scheme = found["scheme"].lower()
     if scheme in ("https", "rediss", "mysqls"):
         raise _refused(key, f"{scheme} checks the server's name, and a tap has another", "count with the in-process agent, or on the server")
-    if "," in text[: found.end()] or (text[found.end() :][:1] == ","):
+    if text[found.end() :][:1] == ",":
         raise _refused(key, "it names several hosts", "name one host for the experiment")
     host = unquote(found["host"]).strip("[]")
     port = int(found["port"] or PORTS.get(kind, 80))
