@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CEILING_USERS, CEILING_S = 64, 3.0
 WINDOWS = 5
+CLOSED_MIN_S = 1.0
 
 
 def rate_of(test: Test) -> Generator[Event, None, float]:
@@ -108,7 +109,7 @@ def series(test: Test, rate_per_s: float) -> Generator[Event, None, list[Window]
 def closed(test: Test, label: str, users: int, duration_s: float) -> Generator[Event, None, Window]:
     """One window of closed users without think time."""
     meter = test.session.meter
-    workload = meter.workload(1.0, max(1.0, duration_s), 1).with_(rate_per_s=0.0, users=users, connections_max=max(users, 1), error_rate_stop=1.0)
+    workload = meter.workload(1.0, max(CLOSED_MIN_S, duration_s), 1).with_(rate_per_s=0.0, users=users, connections_max=max(users, 1), error_rate_stop=1.0)
     return (yield from meter.sent(label, workload))
 
 

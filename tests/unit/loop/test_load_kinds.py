@@ -17,7 +17,7 @@ import pytest
 from perfloop import api
 from perfloop.cli.exits import of_run
 from perfloop.errors import CannotMeasure, ChangeRefused, UsageError
-from perfloop.loop import load_kinds, load_shapes
+from perfloop.loop import load_kinds, load_shapes, measure
 from perfloop.model.loadtest import LoadKind
 from perfloop.model.requests import LoadRequest, ReportRequest
 from perfloop.model.result import RunResult
@@ -43,9 +43,12 @@ def configure(project: Path) -> Callable[[str], None]:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("LOAD_S", 4.0), ("SPIKE_S", 12.0), ("SOAK_S", 4.0), ("PROBE_S", 1.0), ("PROBE_MAX_S", 1.0), ("LEVEL_S", 2.0)):
+    shorter = {"LOAD_S": 2.0, "SPIKE_S": 11.0, "SOAK_S": 4.0, "PROBE_S": 0.5, "PROBE_MAX_S": 0.5, "LEVEL_S": 0.6, "PROBES_MAX": 4}
+    for name, value in shorter.items():
         monkeypatch.setattr(load_kinds, name, value)
-    monkeypatch.setattr(load_shapes, "CEILING_S", 1.0)
+    for name in ("CEILING_S", "CLOSED_MIN_S"):
+        monkeypatch.setattr(load_shapes, name, 0.3)
+    monkeypatch.setattr(measure, "CALM_WINDOW_S", 0.3)
     # this machine may be busy with other tests; lateness has its own
     monkeypatch.setattr("perfloop.load.run.generator_ok", lambda *_: True)
 
@@ -135,32 +138,28 @@ def test_scalability_gives_points_for_the_law(configure, nginx_server):
     assert len(result.capacity.points) == 6
 
 
-def test_a_baseline_and_its_regression(configure, nginx_server, project):
-    configure()
-    assert run(url=url(nginx_server), kind="baseline", rate_per_s=40, name="v1").load_test.ok is True
+def test_a_baseline_and_its_regression_and_what_changes_data(configure, nginx_server, project):
+    posts = '[[journeys]]\npath = "/x"\nmethod = "POST"\n'
+    configure(posts)
+    result = run(url=url(nginx_server), kind="baseline", rate_per_s=40, name="v1")
+    assert result.load_test.ok is True
+    assert result.load_test.repeatable is False
+    with pytest.raises(UsageError, match="cannot be compared"):
+        run(url=url(nginx_server), kind="regression", name="v1")
+    configure(posts + '[hooks]\nreset = "true"\n')
     result = run(url=url(nginx_server), kind="regression", name="v1")
     assert result.load_test.verdict is not None
+    assert result.load_test.repeatable is True
     assert result.rate_per_s == 40
     with pytest.raises(UsageError):
         run(url=url(nginx_server), kind="regression", name="unknown")
 
 
-def test_what_changes_data_is_not_compared(configure, nginx_server):
-    posts = '[[journeys]]\npath = "/x"\nmethod = "POST"\n'
-    configure(posts)
-    result = run(url=url(nginx_server), kind="baseline", rate_per_s=40)
-    assert result.load_test.repeatable is False
-    with pytest.raises(UsageError, match="cannot be compared"):
-        run(url=url(nginx_server), kind="regression")
-    configure(posts + '[hooks]\nreset = "true"\n')
-    assert run(url=url(nginx_server), kind="regression").load_test.repeatable is True
-
-
 def test_requests_from_files(configure, nginx_server, project):
     configure()
-    (project / "access.log").write_text("".join(f'::1 - - [10/Oct/2024:13:55:{s:02d} +0000] "GET /a HTTP/1.1" 200 5\n' for s in range(3) for _ in range(5)))
+    (project / "access.log").write_text("".join(f'::1 - - [10/Oct/2024:13:55:{s:02d} +0000] "GET /a HTTP/1.1" 200 5\n' for s in range(2) for _ in range(5)))
     result = run(url=url(nginx_server), source="access.log", replay=True)
-    assert result.load_test.windows[0].steps[0].sent == 15
+    assert result.load_test.windows[0].steps[0].sent == 10
     (project / "journeys.py").write_text("async def look(user):\n    await user.get('/hello')\n")
     result = run(url=url(nginx_server), source="journeys.py", rate_per_s=20)
     assert result.load_test.windows[0].steps[0].ok > 0
