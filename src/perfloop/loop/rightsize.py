@@ -28,14 +28,14 @@ from perfloop.model.finding import Proposal
 from perfloop.model.limits import MEMORY_MIN_BYTES
 from perfloop.model.target import Environment
 
-SHARES = (0.7, 0.55, 0.4)  # of the limit that the busiest hour may use, the tightest first
+SHARES = (0.7, 0.55, 0.4, 0.25)  # of the limit that the busiest hour may use, the tightest first
 MEMORY_MARGIN = 1.15
 WINDOWS, WINDOW_S, SETTLE_S = 3, 4.0, 1.0
-CPU_STEP = 0.05
+CPU_MIN, CPU_STEP = 0.1, 0.05
 
 
 def right_size(session: Session, plan: CapacityPlan) -> Generator[Event, None, RightSize | None]:
-    """The tightest of three CPU limits under which the load now keeps the SLO, and a memory limit; None with a note where it cannot be tried."""
+    """The tightest of some CPU limits under which the load now keeps the SLO, and a memory limit; None with a note where it cannot be tried."""
     pids = session.meter.pids
     why_not = _refusal(session, plan, cgroup.folder(pids[0], "cpu") if pids else None, pids)
     if why_not:
@@ -50,20 +50,24 @@ def right_size(session: Session, plan: CapacityPlan) -> Generator[Event, None, R
     used = next((max(value for _, value in item.points) for item in plan.demands if item.kind == "memory" and item.points), 0.0)
     memory = max(MEMORY_MIN_BYTES, ceil(used * MEMORY_MARGIN / 2**20) * 2**20)
     found: RightSize | None = None
-    for share in SHARES:
-        cores = max(0.1, ceil((max(0.0, cpu.idle) + cpu.demand.value * plan.now_per_s) / share / CPU_STEP) * CPU_STEP)
-        if cores >= before:
-            break
+    busy = max(0.0, cpu.idle) + cpu.demand.value * plan.now_per_s
+    for cores in limits_to_try(busy, before):
         yield PhaseStarted(
             phase="right-size", detail=f"{plan.now_per_s:.4g} requests/s under {cores:g} cores instead of {before:g}", left_s=session.meter.left_s
         )
-        found = yield from _tried(session, plan, round(cores, 2), before, memory, memory_before)
+        found = yield from _tried(session, plan, cores, before, memory, memory_before)
         if found.ok:
             break
     if found is None:
         session.note(f"no smaller limit than {before:g} cores would carry {plan.now_per_s:.4g} requests/s")
         return None
     return (yield from _memory_tried(session, plan, found)) if found.ok else found
+
+
+def limits_to_try(busy_cores: float, before: float) -> list[float]:
+    """CPU limits below the present one, the tightest first; each once, for the same one again until it happens to keep the SLO would be no proof."""
+    found = dict.fromkeys(round(max(CPU_MIN, ceil(busy_cores / share / CPU_STEP - 1e-9) * CPU_STEP), 2) for share in SHARES)
+    return [cores for cores in found if cores < before]
 
 
 def _refusal(session: Session, plan: CapacityPlan, folder: Path | None, pids: tuple[int, ...]) -> str:

@@ -17,6 +17,7 @@ from perfloop import api
 from perfloop.errors import UsageError
 from perfloop.loop import bursts, growth, reach
 from perfloop.loop.history import rates
+from perfloop.loop.rightsize import limits_to_try
 from perfloop.model.event import Event
 from perfloop.model.requests import CapacityRequest, ContextRequest
 from perfloop.model.result import RunResult
@@ -113,6 +114,12 @@ def test_gentle_sends_no_more_than_its_share_and_measures_no_end(service: str, p
     assert told["end_predicted_per_s"] == plan.predicted_per_s.value
     assert told["end_measured_per_s"] is None
     assert "Throughput by users" not in html.render(result)
+
+
+def test_each_smaller_limit_is_tried_once_from_the_tightest() -> None:
+    assert limits_to_try(0.05, 1.0) == [0.1, 0.15, 0.2]
+    assert limits_to_try(0.7, 1.2) == [1.0]
+    assert limits_to_try(0.9, 1.0) == []
 
 
 @pytest.mark.parametrize(("growth_text", "bound"), [("0.5x", "1x to 1000x"), ("2000x", "1x to 1000x"), ("much", "write 10x")])
