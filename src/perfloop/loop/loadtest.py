@@ -16,6 +16,8 @@ from perfloop.errors import CannotMeasure, Interrupted, UsageError
 from perfloop.host.secrets import resolve
 from perfloop.load.distributed.engine import Workers
 from perfloop.load.hooks import prepared
+from perfloop.load.run import Progress
+from perfloop.load.summary import summarize
 from perfloop.loop import deliver, load_kinds, load_shapes, plugins, prepare
 from perfloop.loop.guard import Guard, GuardedChange
 from perfloop.loop.prepare import Session, deliver_load
@@ -41,6 +43,28 @@ class Test:
     source: Source | None = None
     workers: Workers | None = None
     guarded: GuardedChange | None = None
+    running: Progress | None = None  # the window of now, or the last one
+
+    def see(self, _label: str, progress: Progress) -> None:
+        """Keeps what is known of the window that runs, for a stop in its middle."""
+        self.running = progress
+
+    def keep_partial(self) -> None:
+        """The window that was broken off joins those that are stored, so that a stop at any time keeps what was measured."""
+        session = self.session
+        known = session.result.load_test or LoadTest(kind=self.request.kind)
+        window = self.running.so_far() if self.running is not None else None
+        windows = known.windows
+        if window is not None and any(step.sent for step in window.steps) and window.started_at not in {one.started_at for one in windows}:
+            windows = (*windows, window)
+        if windows:
+            summary = summarize("interrupted", windows)
+            session.put(
+                load_test=known.with_(ok=None, answer="interrupted before its end: these are the figures so far", windows=windows),
+                before=summary,
+                before_windows=windows,
+                rate_per_s=summary.rate_per_s,
+            )
 
     @contextmanager
     def data(self, size: float | None = None) -> Iterator[None]:
@@ -98,6 +122,7 @@ def load(session: Session, request: LoadRequest) -> Generator[Event, None, RunRe
     test = Test(session, request)
     try:
         yield from prepare.understand(session)
+        session.meter.watch = test.see
         yield from arranged(test)
         yield PhaseStarted(phase=request.kind.value, detail=load_kinds.KINDS[request.kind][1], left_s=session.meter.left_s)
         with scripted(test):
@@ -107,6 +132,7 @@ def load(session: Session, request: LoadRequest) -> Generator[Event, None, RunRe
         session.put(load_test=answer.with_(hooks=tuple(test.hooks), repeatable=load_shapes.repeatable(test)), ok=answer.ok is not False)
         yield Told(level={True: "good", False: "bad", None: "warning"}[answer.ok], text=answer.answer)
     except (KeyboardInterrupt, Interrupted):
+        test.keep_partial()
         return deliver.finish(session, "interrupted")
     finally:
         if test.hooks and session.result.load_test is not None:

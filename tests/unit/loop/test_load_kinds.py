@@ -21,6 +21,7 @@ from perfloop.loop import load_kinds, load_shapes, measure
 from perfloop.model.loadtest import LoadKind
 from perfloop.model.requests import LoadRequest, ReportRequest
 from perfloop.model.result import RunResult
+from perfloop.store.runs import RunStore
 
 HOOKS = """
 [hooks]
@@ -216,9 +217,15 @@ def test_hooks_after_a_stop_and_a_kill(configure, project, nginx_server, number,
     until = time.monotonic() + 60
     while lines(project) != ["up{size}"] and time.monotonic() < until:
         time.sleep(0.05)
-    time.sleep(1.0)
+    time.sleep(2.5)
     os.kill(process.pid, number)
     assert process.wait(60) == code
+    if number == signal.SIGINT:  # what was measured until then is kept
+        result = RunStore(project).load_result("last")
+        assert result.state == "interrupted"
+        assert result.before.total.ok > 0
+        assert result.load_test.ok is None
+        assert result.load_test.windows[0].stopped_early == "interrupted"
     while len(lines(project)) < 2 and time.monotonic() < until:
         time.sleep(0.05)
     assert lines(project) == ["up{size}", "down{size}"]
