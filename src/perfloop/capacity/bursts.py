@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp, log, sqrt
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -76,10 +77,29 @@ def end(by_law: Estimate | None, worked_off: Estimate | None) -> tuple[Estimate 
         return by_law or worked_off, ""
     ratio = worked_off.value / by_law.value
     if 1 / AGREE_MAX <= ratio <= AGREE_MAX:
-        return worked_off, ""
+        return _together(by_law, worked_off), ""
     if ratio < 1:
         return worked_off, f"bursts are worked off at {worked_off.value:.0f} requests/s: something that is not seen ends it before"
     return by_law, f"bursts are worked off faster ({worked_off.value:.0f} requests/s) than it can go on: work is put off"
+
+
+def _together(one: Estimate, other: Estimate) -> Estimate:
+    """Two independent looks at the same end as one, each by what it knows: the mean of their logarithms, weighted by 1 / width²."""
+    looks = [(log(look.value), log(look.high / look.low)) for look in (one, other) if look.low and look.high and look.high > look.low]
+    if len(looks) < 2:
+        return other if other.low else one
+    weights = [1 / width**2 for _, width in looks]
+    middle = sum(weight * value for weight, (value, _) in zip(weights, looks, strict=True)) / sum(weights)
+    half = 0.5 / sqrt(sum(weights))
+    return Estimate(
+        value=exp(middle),
+        low=exp(middle - half),
+        high=exp(middle + half),
+        n=one.n + other.n,
+        unit="1/s",
+        confidence=CONFIDENCE,
+        source="utilisation law and bursts",
+    )
 
 
 def _slope(size: NDArray[np.float64], took_s: NDArray[np.float64]) -> float:

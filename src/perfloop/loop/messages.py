@@ -86,6 +86,9 @@ def _answer(loaded: LoadedConfig, result: RunResult | None, stated: tuple[Stated
     )
 
 
+_FORM: dict[Any, str] = {tuple[str, ...]: "a list of sentences", dict[str, float | str]: "an object"}
+
+
 def _reach(plan: CapacityPlan) -> dict[str, Any]:
     """How far it goes by a capacity plan, measured and predicted told apart."""
     return {
@@ -147,4 +150,5 @@ def _read(name: str, model: type[M]) -> M:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the text"
-        raise UsageError(f"{name} is no {model.__name__}", why=f"{where}: {reason(first)}", fix="see perfloop context --help") from None
+        form = ", ".join(f"{key} ({_FORM.get(field.annotation, 'text')})" for key, field in model.model_fields.items())
+        raise UsageError(f"{name} is no {model.__name__}", why=f"{where}: {reason(first)}", fix=f"one JSON object of: {form}") from None

@@ -67,7 +67,7 @@ def _order(plan: CapacityPlan) -> Table:
         for item in plan.demands[:DEMANDS_MAX]
     ]
     measured = f" Measured with closed load: {_span(plan.saturated_per_s)}." if plan.saturated_per_s else ""
-    bursts = f" By bursts: {_span(plan.predicted_per_s)}." if plan.bursts else ""
+    bursts = f" With bursts: {_span(plan.predicted_per_s)}." if plan.bursts else ""
     hint = f"Predicted from windows up to {rate(plan.gentle_max_per_s)} by the utilisation law; 90 % intervals.{bursts}{measured}"
     return Table(
         "Order of saturation", hint, ("resource", "a request takes", "there is", "saturates at", "because"), tuple(rows), (0,) if rows and _first(plan) else ()

@@ -57,8 +57,17 @@ def test_bursts_that_do_not_fill_the_service_tell_nothing() -> None:
 
 
 def test_where_law_and_bursts_disagree_the_lower_end_is_planned_with_and_it_is_said() -> None:
-    law, close, slow, fast = (Estimate(value=value, n=9) for value in (100, 115, 60, 180))
-    assert end(law, close) == (close, "")
+    law, close, slow, fast = (Estimate(value=value, low=0.9 * value, high=1.1 * value, n=9) for value in (100, 115, 60, 180))
+    both, said = end(law, close)
+    assert both is not None
+    assert both.low is not None
+    assert both.high is not None
+    assert said == ""
+    assert both.value == pytest.approx((100 * 115) ** 0.5)
+    assert both.high - both.low < 0.2 * 100
+    sharp, _ = end(law, close.with_(low=114.0, high=116.0))
+    assert sharp is not None
+    assert sharp.value == pytest.approx(115, rel=0.01)
     assert end(law, None) == (law, "")
     assert end(None, close) == (close, "")
     found, said = end(law, slow)
