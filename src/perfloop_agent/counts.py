@@ -84,18 +84,15 @@ def note(kind, text, started):
     try:
         spent = now() - started
         request = current.get()
-        site = _raw[kind].get(text)
-        if site is None:
-            site = _learn(kind, text)
         calls = _outside if request is None else request.calls
+        site = _raw[kind].get(text) or _learn(kind, text)
         entry = calls.get(site)
         if entry is None:
-            calls[site] = [1, spent]
-        else:
-            entry[0] += 1
-            entry[1] += spent
+            entry = calls[site] = [0, 0]
+        entry[0] += 1
+        entry[1] += spent
         seen = site.seen = site.seen + 1
-        if seen <= FIRST or not seen & EACH:
+        if not seen & EACH or seen <= FIRST:
             _place(site, sys._getframe(2))
     except Exception as error:
         failed(error)

@@ -14,6 +14,7 @@ from perfloop.loop.experiments import observed_solo, tools_for
 from perfloop.loop.measure import refuse_broken
 from perfloop.loop.prepare import Session
 from perfloop.loop.tapping import Taps
+from perfloop.loop.traces import Windows
 from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.evidence import Evidence
 from perfloop.model.finding import Diagnosis
@@ -70,11 +71,19 @@ def collect(session: Session) -> Generator[Event, None, Evidence]:
     meter = session.meter
     window_s, solo_s = (WINDOW_S, SOLO_S) if session.looks == 0 else (WINDOW_AGAIN_S, SOLO_AGAIN_S)
     yield PhaseStarted(phase="look", detail=f"{window_s:g} s under load with all probes, then each step alone", left_s=meter.left_s)
-    window, parts = yield from _observed(session, meter.window("look", session.result.rate_per_s, window_s, seed=500 + session.looks))
+    traced = Windows(meter.config.target.otlp_port)
+    with traced.window():
+        window, parts = yield from _observed(session, meter.window("look", session.result.rate_per_s, window_s, seed=500 + session.looks))
     refuse_broken(window)
     evidence: Evidence = parts.into(Evidence(target=meter.target, window=window, baseline=merge_windows("baseline", session.baseline)))
     heaviest = sorted(meter.steps, key=lambda step: -step.weight)[:STEPS_MAX]
-    solos = [observed_solo(meter, access(session), step, SOLO_REQUESTS_MAX, solo_s, SOLO_PROBES) for step in heaviest]
+    solos = []
+    for step in heaviest:
+        with traced.window():
+            solos.append(observed_solo(meter, access(session), step, SOLO_REQUESTS_MAX, solo_s, SOLO_PROBES))
+    (under_load, *alone_calls), untraced = traced.collected()
+    solos = [alone.with_(calls=(*alone.calls, *calls)) for alone, calls in zip(solos, alone_calls, strict=True)]
+    evidence = evidence.with_(calls=(*evidence.calls, *under_load), unavailable=(*evidence.unavailable, *untraced))
     got = answers(meter.target.url, heaviest, meter.headers, meter.config.target.ca_file)
     counted = (*evidence.calls, *(one for alone in solos for one in alone.calls))
     stacks = (*evidence.stacks, *(one for alone in solos for one in alone.stacks), *called_stacks(counted))

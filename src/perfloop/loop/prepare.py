@@ -18,7 +18,7 @@ from perfloop.load.importers.document import is_yaml, read_document
 from perfloop.load.importers.openapi import journeys_from_openapi
 from perfloop.load.journeys import journeys_from_config
 from perfloop.load.summary import summarize
-from perfloop.loop import stores
+from perfloop.loop import stores, traces
 from perfloop.loop.measure import Meter, refuse_broken
 from perfloop.loop.sweep import parameters_of
 from perfloop.model.change import Change
@@ -82,6 +82,7 @@ def understand(session: Session) -> Generator[Event, None, None]:
         session.put(target=meter.target, journeys=asked, state="running")
         session.note(*session.policy.notes, *meter.target.unknown, *notes)
         return
+    traces.listen(session.config)
     yield PhaseStarted(phase="understand", detail=session.config.target.url, left_s=session.deadline - time.monotonic())
     target = discover(session.config, session.base_dir)
     headers = tuple((name, _header(value, session.base_dir)) for name, value in session.config.target.headers.items())

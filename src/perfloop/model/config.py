@@ -116,6 +116,12 @@ class TargetConfig(Word):
     redis_admin: str = Field(
         default="", pattern=r"^$|" + SECRET_REFERENCE, description="Reference to the DSN of a Redis user that may CONFIG SET; used for changes only."
     )
+    otlp_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_535,
+        description="Port on 127.0.0.1 where the service's OpenTelemetry spans (OTLP/HTTP) are taken while perfloop works, 4318 for instance.",
+    )
     openapi: str = Field(default="", description="Path of the OpenAPI document; empty: the usual places are tried.")
     access_log: str = Field(default="", description="An access log in combined format, to take paths and weights from.")
     http_version: Literal["1.1", "2", "auto"] = Field(

@@ -1,0 +1,1 @@
+"""The shop under load, looked at and not looked at."""
