@@ -81,7 +81,7 @@ def call_text(span: Span, kind: CallKind) -> str:
 
 @lru_cache(maxsize=4_096)
 def _cleaned(text: str, dialect: str) -> str:
-    return normalize(text, dialect)[:TEXT_MAX]  # type: ignore[arg-type]
+    return normalize(text, dialect)[:TEXT_MAX]
 
 
 def _is_request(span: Span) -> bool:

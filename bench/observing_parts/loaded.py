@@ -1,1 +1,0 @@
-"""The shop under load, looked at and not looked at."""
