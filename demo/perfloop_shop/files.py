@@ -10,7 +10,7 @@ import tomlkit
 
 from perfloop_shop.problems import Surroundings
 
-RATE_PER_S = 40.0
+RATE_PER_S = 28.0
 # name, weight, paths. The weights are the same whatever is switched on.
 JOURNEYS: tuple[tuple[str, float, tuple[str, ...]], ...] = (
     ("product", 23, ("/products/{1..2000}",)),
@@ -85,7 +85,7 @@ def perfloop_config(path: Path, *, url: str, work_dir: Path, customers: int) -> 
         "window_s": 4.0,
         "windows": 4,
         "warmup_s": 2.0,
-        "pairs": 5,
+        "pairs": 6,
         "confirm_pairs": 0,  # five minutes in all; a service of your own gets the default
         "pairs_window_s": 5.0,
         "settle_s": 0.7,

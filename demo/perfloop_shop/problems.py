@@ -47,7 +47,7 @@ def surroundings(problems: Iterable[str]) -> Surroundings:
     stock = {"pool-exhausted": 40.0, "lock-contention": 16.0, "slow-downstream": 180.0}
     quote = {"event-loop-blocked": 28.0, "slow-downstream": 180.0}
     return Surroundings(
-        pool_size=2 if "pool-exhausted" in on else 10,
+        pool_size=1 if "pool-exhausted" in on else 10,
         stock_delay_ms=max([3.0, *(delay for name, delay in stock.items() if name in on)]),
         quote_delay_ms=max([4.0, *(delay for name, delay in quote.items() if name in on)]),
         customer_index="missing-index" not in on,

@@ -13,8 +13,9 @@ from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.run import Window
 from perfloop.model.target import Environment
 from perfloop.model.verdict import Proof, Verdict, VerdictStatus
+from perfloop.stats.student import mean_sd
 from perfloop.validate.before_after import filled
-from perfloop.validate.compare import aa_reach, compare, decided, guards_ok
+from perfloop.validate.compare import aa_reach, compare, decided, guards_ok, pairs_needed
 from perfloop.validate.fresh import confirmed
 from perfloop.validate.levels import level
 from perfloop.validate.question import Question
@@ -30,6 +31,8 @@ REPEATED_SHARE_MAX = 0.25
 AGAIN_SPARE_S = 20.0
 #: schedules of fresh rounds are none of those that decided
 FRESH_SEED = 500
+#: an estimate that would need more than so many times the cap on pairs is given up
+HOPELESS_TIMES = 3
 
 
 #: whether more rounds are not worth their time; it may only ever lead to undoing
@@ -61,17 +64,24 @@ def judged_step(change: Change, meter: Meter) -> str | None:
 
 def asked(step: str | None, measure: MeasureConfig, environment: Environment) -> Question:
     """The question, before the first round. Where one endpoint suffers: its p95. Where most traffic does, the p95 is that of the slowest endpoint,
-    which may have reasons of its own; the mean of all requests is what is won back. In production guards must be shown to hold."""
-    metric = measure.metric if measure.metric != "auto" else ("mean_s" if step is None else "p95_s")
+    which may have reasons of its own, and in the mean a single burst outweighs all else: the geometric mean weighs each request's own gain. In production guards must be shown to hold."""
+    metric = measure.metric if measure.metric != "auto" else ("geomean_s" if step is None else "p95_s")
     strict = environment == Environment.PRODUCTION if measure.guards == "auto" else measure.guards == "non-inferiority"
     return Question(step, metric, measure.effect_min, measure.confidence, measure.pairs, strict)
 
 
 def hopeless(pairs: Sequence[tuple[Window, Window]], question: Question) -> bool:
-    """True where, after three pairs, the estimate itself is no improvement worth keeping. Giving up early only ever undoes, so it adds no false claim."""
+    """True where, after three pairs, the estimate is no improvement worth keeping, or one that the cap on pairs is too small for by far.
+    Giving up early only ever undoes, so it adds no false claim."""
     levels = [(level([off], question.step, question.metric), level([on], question.step, question.metric)) for off, on in pairs]
     logs = [math.log(on / off) for off, on in levels if off and on]
-    return len(logs) >= PAIRS_MIN and sum(logs) / len(logs) > math.log(1 - question.effect_min)
+    if len(logs) < PAIRS_MIN:
+        return False
+    mean, deviation = mean_sd(tuple(logs))
+    if mean > math.log(1 - question.effect_min):
+        return True
+    needed = pairs_needed(deviation, -mean, question, len(logs))
+    return needed is None or needed > HOPELESS_TIMES * question.pairs_max
 
 
 def prove(meter: Meter, switch: Switch, question: Question, rate_per_s: float, seed: int) -> Generator[Event, None, Verdict]:

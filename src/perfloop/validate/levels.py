@@ -11,8 +11,8 @@ from perfloop.model.run import StepSamples, Window
 from perfloop.stats.histogram import Histogram
 from perfloop.stats.intervals import geometric_t_interval
 
-Metric = Literal["p95_s", "mean_s", "cpu_per_request"]
-UNITS = {"p50_s": "s", "p95_s": "s", "p99_s": "s", "mean_s": "s", "cpu_per_request": "s"}
+Metric = Literal["p95_s", "mean_s", "geomean_s", "cpu_per_request"]
+UNITS = {"p50_s": "s", "p95_s": "s", "p99_s": "s", "mean_s": "s", "geomean_s": "s", "cpu_per_request": "s"}
 _QUANTILES = {"p50_s": 0.5, "p95_s": 0.95, "p99_s": 0.99}
 
 
@@ -43,8 +43,9 @@ def level(windows: Sequence[Window], step: str | None, metric: str) -> float | N
         sent, _ = sent_and_failed(windows)
         return sum(cpu) / sent if sent and len(cpu) == len(windows) and sum(cpu) > 0 else None
     histogram = merged(windows, step)
-    value = histogram.quantile(_QUANTILES[metric]) if metric in _QUANTILES else (histogram.mean() or None)
-    return value if value else None
+    if metric in _QUANTILES:
+        return histogram.quantile(_QUANTILES[metric]) or None
+    return (histogram.geometric_mean() if metric == "geomean_s" else histogram.mean()) or None
 
 
 def level_estimate(windows: Sequence[Window], step: str | None, metric: str, confidence: float, source: str) -> Estimate | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from perfloop.stats.sequential import Looks
 from perfloop.validate.levels import UNITS, Metric
 
-_NAMES = {"p95_s": "p95", "mean_s": "mean", "cpu_per_request": "CPU per request"}
+_NAMES = {"p95_s": "p95", "mean_s": "mean", "geomean_s": "geometric mean", "cpu_per_request": "CPU per request"}
 
 
 @dataclass(frozen=True)
