@@ -10,7 +10,7 @@ import tomlkit
 
 from perfloop_shop.problems import Surroundings
 
-RATE_PER_S = 28.0
+RATE_PER_S = 26.0
 # name, weight, paths. The weights are the same whatever is switched on.
 JOURNEYS: tuple[tuple[str, float, tuple[str, ...]], ...] = (
     ("product", 23, ("/products/{1..2000}",)),

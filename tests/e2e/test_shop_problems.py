@@ -75,7 +75,7 @@ def test_cache_ineffective(logged: tuple[Stack, Stack]) -> None:
 
 def test_pool_exhausted(healthy: Stack, troubled: Stack) -> None:
     assert tomllib.loads((healthy.work_dir / "shop.toml").read_text())["database"]["pool_size"] == 10
-    assert tomllib.loads((troubled.work_dir / "shop.toml").read_text())["database"]["pool_size"] == 2
+    assert tomllib.loads((troubled.work_dir / "shop.toml").read_text())["database"]["pool_size"] == 1
     query = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'shop' AND state = 'idle in transaction'"
     seen = 0
     with ThreadPoolExecutor(4) as pool, troubled.admin() as admin:
