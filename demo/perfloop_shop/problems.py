@@ -44,7 +44,7 @@ def checked(names: Iterable[str]) -> tuple[str, ...]:
 def surroundings(problems: Iterable[str]) -> Surroundings:
     """What must be set up for these problems together: the slowest supplier that any of them needs."""
     on = set(problems)
-    stock = {"pool-exhausted": 40.0, "lock-contention": 16.0, "slow-downstream": 180.0}
+    stock = {"pool-exhausted": 40.0, "lock-contention": 25.0, "slow-downstream": 180.0}
     quote = {"event-loop-blocked": 28.0, "slow-downstream": 180.0}
     return Surroundings(
         pool_size=1 if "pool-exhausted" in on else 10,
