@@ -192,7 +192,8 @@ class MeasureConfig(Word):
     pairs_window_s: float = Field(default=4.0, ge=0.2, le=600, description="Length of one round; short ones need a high rate.")
     settle_s: float = Field(default=1.0, ge=0, le=60, description="Wait after each toggle.")
     metric: Literal["auto", "p95_s", "mean_s", "geomean_s", "cpu_per_request"] = Field(
-        default="auto", description="What a change is judged by; auto: the p95 of the endpoint that suffers, the geometric mean of all requests where most traffic does."
+        default="auto",
+        description="What a change is judged by; auto: the p95 of the endpoint that suffers, the geometric mean of all requests where most traffic does.",
     )
     guards: Literal["auto", "harm", "non-inferiority"] = Field(
         default="auto",
