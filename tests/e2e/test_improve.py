@@ -20,6 +20,7 @@ windows = 3
 warmup_s = 1
 pairs = 5
 pairs_window_s = 5
+confirm_pairs = 1
 settle_s = 0.5
 throughput = false
 """
@@ -72,8 +73,12 @@ def test_it_is_built_and_kept_only_with_a_proof_whose_interval_excludes_one(impr
     _, _, run, indexes, invalid, done = improved
     tried = next(tried for tried in run["tried"] if tried["change"]["kind"] == "postgres-index")
     assert invalid == 0
+    assert done.stderr.index("A/A:") < done.stderr.index("applied and read back")  # what can be found is said before anything is changed
+    assert "memory, MiB" in [guard["metric"] for guard in tried["verdict"]["guards"]]
     if tried["decision"] == "kept":
         assert tried["verdict"]["ratio"]["high"] < 1
+        assert tried["verdict"]["fresh_ratio"]["n"] == 1  # once more on rounds that decided nothing
+        assert tried["verdict"]["fresh_ratio"]["value"] < 1
         assert any("customer_id" in name for name in indexes)
     else:  # a machine too noisy to prove it: then nothing may be left
         assert tried["decision"] == "undone"

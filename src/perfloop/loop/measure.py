@@ -13,6 +13,7 @@ from perfloop.host.processes import allowed_cpus, cpu_seconds, descendants, star
 from perfloop.load.engines import http
 from perfloop.load.run import Progress, run_window
 from perfloop.load.search import knee_slo, search_rate
+from perfloop.loop.held import Held, memory_of
 from perfloop.model.arrival import Timeouts, Tls
 from perfloop.model.base import Estimate
 from perfloop.model.config import Config
@@ -125,7 +126,7 @@ class Meter:
                 f"the service's process {pids[0]} ended during the measurement", why=f"window {label} is not valid", fix="look at the service's own log"
             )
         steal = None if stolen is None else ((steal_seconds() or 0.0) - stolen) / (time.monotonic() - started)
-        measured: Window = window.with_(cpu_seconds=max(0.0, self._cpu_s(pids) - before) if pids else None, steal_share=steal)
+        measured: Window = window.with_(cpu_seconds=max(0.0, self._cpu_s(pids) - before) if pids else None, steal_share=steal, **memory_of(self.target, pids))
         return measured
 
     def _cpu_s(self, pids: Sequence[int]) -> float:
@@ -142,7 +143,7 @@ class Meter:
         late = 0
         while len(windows) < count:
             number = len(windows) + late
-            for event in (inner := _Held(self.window(label, rate_per_s, duration_s, first_seed + number))):
+            for event in (inner := Held(self.window(label, rate_per_s, duration_s, first_seed + number))):
                 if isinstance(event, RunningEstimate):
                     event = event.with_(requests=event.requests + merged.count, p95_s=_over_windows(windows, event.p95_s, merged))
                 yield event
@@ -219,17 +220,6 @@ def quiet(window: Generator[Event, None, Window]) -> Generator[Event, None, Wind
             return result
         if not isinstance(event, RunningEstimate):
             yield event
-
-
-class _Held:
-    """Iterates a generator and keeps its return value in ``result``."""
-
-    def __init__(self, generator: Generator[Event, None, Window]) -> None:
-        self._generator = generator
-        self.result: Window
-
-    def __iter__(self) -> Generator[Event, None, None]:
-        self.result = yield from self._generator
 
 
 def _estimate(label: str, progress: Progress, left_s: float) -> RunningEstimate:

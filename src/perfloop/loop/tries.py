@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from perfloop.change.base import ChangeContext
 from perfloop.context.discover import discover
-from perfloop.errors import ChangeRefused, PerfloopError, UndoFailed, UsageError
+from perfloop.errors import CannotMeasure, ChangeRefused, PerfloopError, UndoFailed, UsageError
 from perfloop.host.http import fetch
 from perfloop.host.secrets import resolve
 from perfloop.loop import plugins
@@ -27,6 +27,8 @@ from perfloop.model.verdict import Decision, Verdict, VerdictStatus
 _Result = TypeVar("_Result")
 #: seconds that one attempt may take at most beside its rounds: build, restarts, undo
 ATTEMPT_SPARE_S = 15.0
+#: changes after which the service may be another program
+NEW_PROGRAM_KINDS = ("code", "code-git", "docker-limits", "kubernetes-resources")
 
 
 def context_of(session: Session) -> ChangeContext:
@@ -113,9 +115,9 @@ def attempt(session: Session, change: Change) -> Generator[Event, None, bool]:
     try:
         with guard.open(change, run_id=session.result.run_id, target_url=session.meter.target.url) as open_change:
             open_change.apply()
-            settled(session)
+            settled(session, change)
             yield Told(text=f"applied and read back: {change.title}")
-            switch = Switch(open_change.toggle_on, open_change.toggle_off, lambda: settled(session))
+            switch = Switch(open_change.toggle_on, open_change.toggle_off, lambda: settled(session, change))
             rounds = prove(session.meter, switch, question, session.result.rate_per_s, seed=1000 * (len(session.seen) + 1))
             verdict = yield from renewing(rounds, open_change)
             open_change.measured(verdict)
@@ -186,9 +188,16 @@ def signature(change: Change) -> str:
     return json.dumps([change.kind, change.after, change.resources], sort_keys=True, default=str)
 
 
-def settled(session: Session) -> None:
-    """After a toggle: the service may have a new process."""
+def settled(session: Session, change: Change | None = None) -> None:
+    """After a toggle: the service may have a new process, but it must be the same program. ``CannotMeasure``, and so undone, where another one answers."""
     session.meter.target = discover(session.config, session.base_dir)
+    was, now = ({one.exe for one in target.processes if one.exe} for target in (session.result.target, session.meter.target))
+    if change is not None and change.kind not in NEW_PROGRAM_KINDS and was and now and not was & now:
+        raise CannotMeasure(
+            f"another program answers on {session.config.target.url}",
+            why=f"{sorted(now)[0]}, and it was {sorted(was)[0]}",
+            fix="end it, and start the service again",
+        )
 
 
 def _health(session: Session) -> str:

@@ -69,6 +69,8 @@ class Window(Word):
     generator_ok: bool = True  # False: the generator was the bottleneck and the window gives no verdict
     stopped_early: str = ""  # why, when the window did not run to its end
     cpu_seconds: float | None = None  # of the service's processes, during the window
+    memory_bytes: int | None = None  # resident in the service's processes at its end
+    memory_limit_bytes: int | None = None  # of the service's control group, else the machine's
     steal_share: float | None = None  # of one core's time, taken by the hypervisor during the window
     generator_cpu: int | None = None
     per_second_p95_s: tuple[float, ...] = ()

@@ -7,7 +7,7 @@ improved      the interval of the ratio lies below 1, and the estimate is beyond
 regressed     the interval lies above 1, and the estimate is ≥ 1 + effect_min; or the requests failed with the change
 equivalent    the whole interval lies within 1 ± effect_min
 inconclusive  anything else, with the smallest effect that this could have found and the pairs that it would take
-invalid       the rounds cannot be compared: late generator, errors, different rates, too few requests
+invalid       the rounds cannot be compared: late generator, errors, different rates, too few requests, drift of the side without the change
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from perfloop.validate.before_after import compare_summaries, filled
 from perfloop.validate.guards import alarm, guards, guards_ok
 from perfloop.validate.levels import level, level_estimate
 from perfloop.validate.question import Question
-from perfloop.validate.validity import PAIRS_MIN, Pair, usable
+from perfloop.validate.validity import PAIRS_MIN, Pair, drifted, usable
 
 PAIRS_CONSIDERED_MAX = 1000
 _DECIDED = (VerdictStatus.IMPROVED, VerdictStatus.REGRESSED, VerdictStatus.EQUIVALENT)
@@ -57,6 +57,8 @@ def compare(pairs: Sequence[Pair], question: Question, proof: Proof) -> Verdict:
     measured = _levels(found.pairs, question)
     if len(measured) < len(found.pairs):
         return filled(verdict, reason=f"{question.named} was not measured in every round")
+    if drift := drifted([a for a, _ in measured]):
+        return filled(verdict, reason=f"the {question.spoken} drifted without the change, {drift}: start again when it is steady")
     logs = tuple(log(b / a) for a, b in measured)
     status, reason = _judge(logs, question)
     centre, low, high = question.looks.interval(logs)

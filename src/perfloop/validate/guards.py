@@ -1,4 +1,4 @@
-"""What must not get worse while the named metric gets better: errors, all requests' p95 and p99, CPU, other steps, sizes of answers.
+"""What must not get worse while the named metric gets better: errors, memory, all requests' p95 and p99, CPU, other steps, sizes of answers.
 
 A guard fails on evidence of harm: worse by more than its margin, with an interval over the pairs that excludes "no worse" (its
 confidence shared among all guards by Bonferroni); and without such an interval where every pair was worse, by half or more on
@@ -31,6 +31,7 @@ LATENCY_FLOOR_S = 0.001
 HARM_WITHOUT_INTERVAL = 1.5
 ERROR_SHARE_MARGIN = 0.005
 SIZE_MARGIN = 0.25
+MEMORY_SHARE_MAX, MEMORY_MARGIN, MIB = 0.9, 0.05, 2**20
 #: answers are compared by size only where almost the same requests were answered
 SAME_ANSWERS = 0.02
 REQUESTS_MIN = 10
@@ -40,12 +41,14 @@ def guards(pairs: Sequence[Pair], question: Question) -> tuple[Guard, ...]:
     """All guards that could be measured, beside the named metric itself."""
     watched = _watched(pairs, question)
     names = sorted({one.name for pair in pairs for window in pair for one in window.steps})
-    found = [_errors(pairs), *(_ratio(pairs, one, question, len(watched)) for one in watched), *(_size(pairs, name) for name in names)]
+    found = [_errors(pairs), _memory(pairs), *(_ratio(pairs, one, question, len(watched)) for one in watched), *(_size(pairs, name) for name in names)]
     return tuple(guard for guard in found if guard is not None)
 
 
 def alarm(pairs: Sequence[Pair], question: Question) -> str:
     """The first guard that is shown to be harmed by more than its margin, at an error rate that holds over all guards and looks; empty for none."""
+    if (memory := _memory(pairs)) and not memory.ok:
+        return memory.metric  # before the kernel ends the service
     watched = _watched(pairs, question)
     looks = Looks(question.pairs_max, 1 - 2 * (1 - question.confidence) / max(1, len(watched)))  # one-sided
     for one in watched:
@@ -129,6 +132,17 @@ def _errors(pairs: Sequence[Pair]) -> Guard | None:
     error = sqrt(pooled * (1 - pooled) * (1 / sent_a + 1 / sent_b))
     harm = after - before > ERROR_SHARE_MARGIN and after - before > 3 * error
     return Guard(metric="error rate", ok=not harm, before=before, after=after, bound=f"not shown to rise by more than {ERROR_SHARE_MARGIN:.1%} of requests")
+
+
+def _memory(pairs: Sequence[Pair]) -> Guard | None:
+    """Memory is there to be used; what is harm is to come near its limit with the change, and not without it."""
+    held = [[pair[arm].memory_bytes or 0 for pair in pairs] for arm in (0, 1)]
+    limits = [window.memory_limit_bytes for pair in pairs for window in pair if window.memory_limit_bytes]
+    before, after = (max(one, default=0) for one in held)
+    if not before or not after or not limits:
+        return None
+    ok = after <= MEMORY_SHARE_MAX * min(limits) or after <= before * (1 + MEMORY_MARGIN)
+    return Guard(metric="memory, MiB", ok=ok, before=before / MIB, after=after / MIB, bound=f"at most {MEMORY_SHARE_MAX:.0%} of {min(limits) / MIB:.0f}")
 
 
 def _size(pairs: Sequence[Pair], step: str) -> Guard | None:

@@ -19,6 +19,9 @@ ERROR_STORM = 0.5
 #: pairs in which the generator was late are left out, whichever arm it was; at most this share of all
 LATE_SHARE_MAX = 0.25
 PAIRS_MIN = 3
+#: a level that moves by so much between the halves of the rounds is no steady state
+DRIFT_FACTOR = 2.0
+DRIFT_ROUNDS_MIN = 2
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,20 @@ def usable(pairs: Sequence[Pair], step: str | None, metric: str) -> Usable:
                 kept, invalid=f"a round had {fewest} answers of {step or 'all requests'}; at least {REQUESTS_MIN} are needed: lengthen measure.pairs_window_s"
             )
     return Usable(kept, note=f"{late} pair{'s' * (late > 1)} left out because the generator was late" if late else "")
+
+
+def drifted(levels: Sequence[float]) -> str:
+    """How the level without the change moved: where all of its later rounds lie beyond all earlier ones and their means differ by a factor of two;
+    empty otherwise. Pairs cancel a slow drift, but one of this size says that the service is in no state to be judged."""
+    half = len(levels) // 2
+    if half < DRIFT_ROUNDS_MIN:
+        return ""
+    first, last = levels[:half], levels[-half:]
+    means = sum(first) / half, sum(last) / half
+    apart = min(last) > max(first) or max(last) < min(first)
+    if not apart or max(means) < DRIFT_FACTOR * min(means):
+        return ""
+    return f"× {means[1] / means[0]:.1f} from the first half of its rounds to the last"
 
 
 def _storm(window: Window) -> bool:

@@ -86,13 +86,13 @@ def test_a_real_but_tiny_difference_is_not_an_improvement() -> None:
 
 def test_without_a_change_it_is_hardly_ever_an_improvement_although_it_looks_after_every_pair() -> None:
     claims = 0
-    for seed in range(60):
+    for seed in range(40):
         made = pairs(1.0, 8, noise_s=0.1, seed=seed)
         for n in range(3, 9):
             if decided(made[:n], Question(step=SLOW)):
                 claims += judge(made[:n]).status != VerdictStatus.EQUIVALENT
                 break
-    assert claims <= 6
+    assert claims <= 4
 
 
 def test_deciding_needs_three_pairs_and_agrees_with_the_verdict() -> None:
@@ -228,3 +228,28 @@ def test_a_long_proof_finds_a_small_effect_in_bursts_of_noise() -> None:
     assert verdict.status == VerdictStatus.REGRESSED
     assert verdict.ratio
     assert verdict.ratio.value == pytest.approx(1.05, abs=0.02)
+
+
+def test_memory_near_its_limit_with_the_change_breaks_its_guard_and_stops_the_rounds() -> None:
+    held = [(a.with_(memory_bytes=400, memory_limit_bytes=1000), b.with_(memory_bytes=950, memory_limit_bytes=1000)) for a, b in pairs(0.3, 4)]
+    assert not guards_ok(judge(held))
+    assert decided(held[:3], Question(step=SLOW))
+    roomy = [(a, b.with_(memory_bytes=850)) for a, b in held]
+    assert guards_ok(judge(roomy))
+    full_before = [(a.with_(memory_bytes=940), b) for a, b in held]
+    assert guards_ok(judge(full_before))
+
+
+@pytest.mark.parametrize("factors", [(1, 1.1, 3, 3.2), (4, 4.2, 1, 1.1)])
+def test_a_service_that_drifts_by_more_than_twice_is_in_no_state_to_be_judged(factors: tuple[float, ...]) -> None:
+    noise = Random(2)
+    made = [(window(step(SLOW, 0.2 * factor, noise)), window(step(SLOW, 0.1 * factor, noise))) for factor in factors]
+    verdict = judge(made)
+    assert verdict.status == VerdictStatus.INVALID
+    assert "drifted" in verdict.reason
+
+
+def test_a_drift_that_pairs_cancel_is_no_obstacle() -> None:
+    noise = Random(2)
+    made = [(window(step(SLOW, 0.2 * factor, noise)), window(step(SLOW, 0.06 * factor, noise))) for factor in (1, 1.1, 1.3, 1.4)]
+    assert judge(made).status == VerdictStatus.IMPROVED
