@@ -100,6 +100,7 @@ def test_faster_code_passes(repository: Path) -> None:
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["verdict"]["status"] == "improved"
+    assert {"memory, MiB", "CPU per request", "error rate"} <= {guard["metric"] for guard in answer["verdict"]["guards"] if guard["ok"]}
     assert not answer["differing_answers"]
 
 

@@ -74,7 +74,6 @@ def test_it_is_built_and_kept_only_with_a_proof_whose_interval_excludes_one(impr
     tried = next(tried for tried in run["tried"] if tried["change"]["kind"] == "postgres-index")
     assert invalid == 0
     assert done.stderr.index("A/A:") < done.stderr.index("applied and read back")  # what can be found is said before anything is changed
-    assert "memory, MiB" in [guard["metric"] for guard in tried["verdict"]["guards"]]
     if tried["decision"] == "kept":
         assert tried["verdict"]["ratio"]["high"] < 1
         assert tried["verdict"]["fresh_ratio"]["n"] == 1  # once more on rounds that decided nothing
