@@ -37,7 +37,8 @@ DRIVER = ROOT / "tests" / "crash" / "driver.py"
 FAULTS = ("killed", "terminated", "lock", "snapshot", "disk")
 OF_EACH = 10
 LEFT_S = 230.0
-DISK_MB = 64
+DISK_MB = 128
+HELD_S = 9.0
 SLACK_S = 1.0  # of a writer's wait, for a machine that others use as well
 SETUP = """
 create table ledger (id int primary key, account text not null, amount numeric not null, touched int not null default 0);
@@ -187,7 +188,7 @@ class _Trial:
         until = time.monotonic() + 30
         while not (found := owner.execute(building.encode()).fetchone()) and process.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
-        time.sleep(self.random.uniform(0.0, 1.0))
+        time.sleep(self.random.uniform(0.0, 0.15 if self.trial.fault == "disk" else 0.6))
         if self.trial.fault == "killed":
             process.send_signal(signal.SIGKILL)
         elif self.trial.fault == "terminated" and found:
@@ -198,7 +199,12 @@ class _Trial:
                     file.write(bytes(1 << 16))
 
     def _ended(self, process: subprocess.Popen[str]) -> int:
-        _, told = process.communicate(timeout=200)
+        try:
+            _, told = process.communicate(timeout=100)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            _, told = process.communicate()
+            told += " it did not end in 100 s"
         self.trial.told = " ".join(told.split())
         return process.returncode
 
@@ -273,8 +279,10 @@ class _Trial:
             queued = threading.Thread(target=self._migrate, args=(migration,), daemon=True)
             if self.trial.number % 2 and self.trial.fault == "snapshot":
                 queued.start()
+            ended = threading.Timer(HELD_S, lambda: other.execute("rollback"))  # a writer's transaction ends some day: a drop waits for it, too
+            ended.start()
             yield
-            other.execute("rollback")
+            ended.join()
             if queued.ident:
                 queued.join(30)
 

@@ -103,3 +103,49 @@ def _drop(fact: Fact, why: str) -> IndexDrop:
         undo=fact.definition.replace("CREATE INDEX ", "CREATE INDEX CONCURRENTLY ", 1) + ";" if fact.valid else "",
         size_bytes=fact.size_bytes,
     )
+
+
+@dataclass(frozen=True)
+class Use:
+    """What one server counted: days since its counters began, and scans by index name."""
+
+    days: float
+    scans: dict[str, int]
+
+
+_USE = """
+select quote_ident(s.schemaname) || '.' || quote_ident(s.indexrelname), s.idx_scan::bigint,
+       extract(epoch from now() - greatest(d.stats_reset, case when d.stats_reset is null or pg_is_in_recovery() then pg_postmaster_start_time() end))::float8 / 86400
+from pg_catalog.pg_stat_user_indexes s, pg_catalog.pg_stat_database d where d.datname = current_database()
+"""
+_FOREIGN = """
+select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
+from pg_catalog.pg_constraint f join pg_catalog.pg_index i on i.indrelid = f.conrelid join pg_catalog.pg_class c on c.oid = i.indexrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where f.contype = 'f' and (i.indkey::int2[])[0:cardinality(f.conkey) - 1] @> f.conkey and f.conkey @> (i.indkey::int2[])[0:cardinality(f.conkey) - 1] and (%s::text is null or true)
+"""
+
+
+def use(connection: Connection) -> Use:
+    """What this server counted of its indexes. Where it is not known since when, it counts from the server's start."""
+    rows = query(connection, _USE)
+    return Use(min((float(row[2]) for row in rows), default=0.0), {str(row[0]): int(row[1] or 0) for row in rows})
+
+
+def supporting(connection: Connection) -> frozenset[str]:
+    """Indexes that serve the check of a foreign key: a delete in the table it refers to reads the whole table without."""
+    return frozenset(str(row[0]) for row in query(connection, _FOREIGN, (None,)))
+
+
+def unused(facts: Sequence[Fact], counted: Sequence[Use], keep: frozenset[str], days: float) -> tuple[IndexDrop, ...]:
+    """Indexes without a scan on every server for ``days``; none where one of them has counted for less. What must stay is never named."""
+    if not counted or min(one.days for one in counted) < days:
+        return ()
+    since = min(one.days for one in counted)
+    found = []
+    for fact in facts:
+        if fact.unique or fact.constraint or fact.replica_identity or fact.building or not fact.valid or fact.name in keep:
+            continue
+        if all(one.scans.get(fact.name, 1) == 0 for one in counted):
+            servers = "the primary" if len(counted) == 1 else f"the primary and {len(counted) - 1} replica{'s' if len(counted) > 2 else ''}"
+            found.append(_drop(fact, f"no query has used it for {since:.0f} days on {servers}"))
+    return tuple(found)

@@ -18,11 +18,22 @@ WORD = re.compile(r"[A-Za-z_][\w$]*")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A b-tree on ``keys`` (column, descending), with columns carried along for index-only scans."""
+    """A b-tree on ``keys`` (column, descending), with columns carried along for index-only scans; or one of another method, on an expression, or for some rows.
+
+    ``raw`` is the text of the keys where they are no plain columns; ``keys`` then name the columns that it is about.
+    """
 
     table: str
     keys: tuple[tuple[str, bool], ...]
     include: tuple[str, ...] = ()
+    method: str = "btree"
+    raw: str = ""
+    where: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """True for a b-tree of columns over all rows."""
+        return self.method == "btree" and not self.raw and not self.where
 
     def may_serve(self, words: Collection[str]) -> bool:
         """False where a query of these words (in lower case) does not even name its first column: it could at best read the index from end to end."""
@@ -45,9 +56,11 @@ class Candidate:
         return f"DROP INDEX CONCURRENTLY {_quoted(schema) + '.' if schema else ''}{_quoted(self.name)}"
 
     def _body(self) -> str:
-        keys = ", ".join(_quoted(column) + (" DESC" if descending else "") for column, descending in self.keys)
+        keys = self.raw or ", ".join(_quoted(column) + (" DESC" if descending else "") for column, descending in self.keys)
         include = f" INCLUDE ({', '.join(map(_quoted, self.include))})" if self.include else ""
-        return f"{'.'.join(_quoted(part) for part in self.table.split('.', 1))} ({keys}){include}"
+        using = "" if self.method == "btree" else f"USING {self.method} "
+        where = f" WHERE {self.where}" if self.where else ""
+        return f"{'.'.join(_quoted(part) for part in self.table.split('.', 1))} {using}({keys}){include}{where}"
 
 
 def _quoted(name: str) -> str:

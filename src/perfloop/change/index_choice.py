@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perfloop.change.index_candidates import WORD, Candidate
-from perfloop.errors import CannotMeasure
+from perfloop.errors import CannotMeasure, UsageError
 from perfloop.stats.selection import Choice, Problem, choose
 from perfloop.twin.build import Twin
 from perfloop.twin.hidden import Hidden
@@ -17,6 +17,7 @@ PAGE_BYTES = 8192
 ROUNDS_MAX = 6
 GAIN_MIN = 0.005  # of a query's cost, by one index alone
 WORSE_MAX = 0.05
+SIZE_MARGIN = 1.02
 #: planner units for one entry written: going down a b-tree of three levels, and the entry
 WRITE_UNITS = 0.4
 
@@ -63,9 +64,23 @@ def _used(plan: dict[str, Any], names: Mapping[str, int]) -> frozenset[int]:
     return frozenset(names[node["Index Name"]] for node in nodes(plan) if node.get("Index Name") in names)
 
 
-def explore(twin: Twin, queries: Sequence[str], tables: Sequence[frozenset[str]], found: Sequence[Candidate]) -> Costs:
-    """Each candidate alone on the queries that it may serve, then all that helped together, then without each of those that were used."""
-    made = dict(enumerate(twin.add([candidate.ddl(concurrently=False) for candidate in found])))
+def made_in(twin: Twin, found: Sequence[Candidate]) -> tuple[list[Candidate], list[Hidden]]:
+    """Those that the server takes: an expression that is not immutable, or a type without that method, is left out."""
+    plain = [candidate for candidate in found if candidate.plain]
+    kept, made = list(plain), twin.add([candidate.ddl(concurrently=False) for candidate in plain])
+    for candidate in found:
+        if not candidate.plain:
+            try:
+                made += twin.add([candidate.ddl(concurrently=False)])
+            except UsageError:
+                continue
+            kept.append(candidate)
+    return kept, made
+
+
+def explore(twin: Twin, queries: Sequence[str], tables: Sequence[frozenset[str]], found: Sequence[Candidate], there: Sequence[Hidden] = ()) -> Costs:
+    """Each candidate alone on the queries that it may serve, then all that helped together, then without each of those that were used. ``there``: they are made already."""
+    made = dict(enumerate(there or twin.add([candidate.ddl(concurrently=False) for candidate in found])))
     costs = Costs(twin, queries, tables, made, {number: candidate.table for number, candidate in enumerate(found)})
     everybody = range(len(queries))
     for number, (cost, _) in enumerate(costs.plans(everybody, frozenset())):
@@ -86,7 +101,7 @@ def explore(twin: Twin, queries: Sequence[str], tables: Sequence[frozenset[str]]
 
 def decide(costs: Costs, weights: Sequence[float], writes: Mapping[str, float], budget_bytes: float) -> tuple[Choice, dict[int, float]]:
     """The choice, and the cost of each query with it. What the solver combines is planned again, and the answer becomes an option, until both agree."""
-    sizes = {item: float(index.pages * PAGE_BYTES) for item, index in costs.made.items()}
+    sizes = {item: max(index.high, index.pages * SIZE_MARGIN) * PAGE_BYTES for item, index in costs.made.items()}  # the room must do when they are built
     prices = {item: writes.get(costs.of_table[item], 0.0) * WRITE_UNITS for item in costs.made}
     banned: set[int] = set()
     choice = Choice(frozenset(), 0.0, None, False, "")
@@ -106,3 +121,15 @@ def decide(costs: Costs, weights: Sequence[float], writes: Mapping[str, float], 
     if any(cost > costs.base[number] * (1 + WORSE_MAX) for number, cost in final.items()):
         raise CannotMeasure("no choice of indexes keeps every query", why="in each that was tried a query got more than 5 % worse", fix="give fewer queries")
     return Choice(items, choice.total, choice.bound, False, choice.solver), final
+
+
+def worthwhile(costs: Costs, weights: Sequence[float], items: frozenset[int], gain_min: float) -> tuple[frozenset[int], dict[int, float]]:
+    """The choice without those whose gain, of the whole workload's cost, is below ``gain_min``: the least first, and planned again each time."""
+    whole = sum(cost * weights[number] for number, cost in costs.base.items())
+    while True:
+        final = {number: costs.plan(number, items)[0] for number in costs.base}
+        gains = {item: sum((costs.plan(number, items - {item})[0] - cost) * weights[number] for number, cost in final.items()) for item in items}
+        least = min(gains, key=lambda item: (gains[item], item), default=None)
+        if least is None or gains[least] >= gain_min * whole:
+            return items, final
+        items -= {least}

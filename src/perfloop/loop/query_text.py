@@ -38,7 +38,7 @@ def by_id(text: str, known: tuple[StatementRow, ...]) -> str:
 
 def from_log(path: Path) -> tuple[str, tuple[str, ...], str]:
     """(text, values, what was found) of the statement with the most time in a PostgreSQL log (log_min_duration_statement); its slowest execution."""
-    entries = _entries(read_limited(path, LOG_MAX_BYTES).decode(errors="replace"))
+    entries = log_entries(read_limited(path, LOG_MAX_BYTES).decode(errors="replace"))
     total: defaultdict[str, float] = defaultdict(float)
     slowest: dict[str, tuple[float, str, tuple[str, ...]]] = {}
     for ms, text, values in entries:
@@ -59,7 +59,8 @@ def from_log(path: Path) -> tuple[str, tuple[str, ...], str]:
     return text.strip(), values, f"from {path.name}: {total[key]:,.0f} ms in all, at most {ms:,.0f} ms in one execution"
 
 
-def _entries(content: str) -> list[tuple[float, str, tuple[str, ...]]]:
+def log_entries(content: str) -> list[tuple[float, str, tuple[str, ...]]]:
+    """(milliseconds, text, values) of each statement in a PostgreSQL log."""
     found: list[tuple[float, str, tuple[str, ...]]] = []
     block: list[str] = []
 

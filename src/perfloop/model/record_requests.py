@@ -98,7 +98,22 @@ class LogRequest(Request):
 class IndexesRequest(Request):
     """Which indexes a workload wants and which it does not need, by the planner twin; changes nothing."""
 
-    workload: Annotated[str, Door(argument=True)] = Field(default="", description="File of SELECTs. Empty: what pg_stat_statements counted.", max_length=4_096)
+    workload: Annotated[str, Door(argument=True)] = Field(
+        default="", description="File of SELECTs, or a log of slow statements. Empty: what pg_stat_statements counted.", max_length=4_096
+    )
+    since: str = Field(
+        default="", description="A stored catalogue snapshot (name, date or baseline): the workload is what was counted since then.", max_length=200
+    )
+    min_gain: float = Field(default=0.01, ge=0.0, le=0.5, description="The least gain of an index, as a share of the whole workload's cost.")
+    unused_days: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=3_650.0,
+        description="Also name indexes that nothing has used for so many days, on the primary and all replicas given. 0: not judged.",
+    )
+    replicas: tuple[str, ...] = Field(
+        default=(), max_length=20, description="References to the DSNs of the replicas (env:NAME or file:PATH), for --unused-days."
+    )
     storage_mb: float = Field(default=1_000.0, ge=0.1, le=10_000_000.0, description="Room for new indexes, in MB of 10^6 bytes.")
     sample: bool = Field(
         default=False, description="Allow a sample of at most 30,000 rows a table, to tell how many distinct values several columns have together."

@@ -92,9 +92,9 @@ class Twin:
         """Show exactly these of the candidates, and hide all others."""
         self._workbench.show({index.oid for index in indexes})
 
-    def explain(self, query: str) -> dict[str, Any]:
+    def explain(self, query: str, verbose: bool = False) -> dict[str, Any]:
         """The plan of one statement with what is shown now."""
-        return explain(self._owner, query)
+        return explain(self._owner, query, verbose)
 
     def range(self, index: Hidden, query: str) -> tuple[float, float, float]:
         """(lowest, expected, highest) cost of a statement with this one index, over what is not known of it; widened by the noise of a sample of statistics."""

@@ -42,7 +42,7 @@ SELECT a.attrelid AS oid, a.attrelid::regclass::text AS table, a.attname AS colu
        quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod)
        || CASE WHEN a.attcollation <> t.typcollation AND l.oid IS NOT NULL THEN ' COLLATE ' || quote_ident(ln.nspname) || '.' || quote_ident(l.collname) ELSE '' END
        || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END AS definition,
-       has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS readable
+       has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS readable, format_type(a.atttypid, NULL) AS type
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_namespace ln ON ln.oid = l.collnamespace
 WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum"""

@@ -97,3 +97,59 @@ def test_without_statements_it_says_what_to_give(project: Path, dsn: str, monkey
     with pytest.raises(PerfloopError) as refused:
         ask(IndexesRequest(database="env:ADVISER"))
     assert "queries.sql" in refused.value.fix
+
+
+def test_other_kinds_of_index_from_the_plans_and_the_advice_holds(project: Path, dsn: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVISER", dsn)
+    queries = (
+        "SELECT id FROM papers WHERE lower(email) = 'u77@x.org'",
+        "SELECT * FROM papers WHERE tags @> '{t7}'",
+        "SELECT email FROM papers WHERE state = 'stuck' AND size > 900",
+    )
+    log = "".join(f"2026-01-01 10:00:0{n} UTC [7] LOG:  duration: {20 + n}.5 ms  statement: {text}\n" for n, text in enumerate((*queries, queries[0])))
+    (project / "slow.log").write_text(log)
+    with psycopg.connect(postgres.admin, autocommit=True) as owner:
+        owner.execute("CREATE TABLE papers (id int PRIMARY KEY, email text, tags text[], state text, size int)")
+        owner.execute(
+            "INSERT INTO papers SELECT i, 'U' || i || '@x.org', ARRAY['t' || i % 900], CASE WHEN i % 500 = 0 THEN 'stuck' ELSE 'done' END, i % 1000 FROM generate_series(1, 60000) i"
+        )
+        owner.execute("GRANT SELECT ON papers TO adviser")
+        owner.execute("ANALYZE papers")
+        try:
+            result = ask(IndexesRequest(workload="slow.log", database="env:ADVISER", storage_mb=20))
+            texts = " ".join(advice.ddl for advice in result.create)
+            assert "lower(email)" in texts
+            assert "USING gin" in texts
+            (project / "one.sql").write_text(queries[2] + ";")
+            partial = ask(IndexesRequest(workload="one.sql", database="env:ADVISER", storage_mb=0.1))  # no room for all rows
+            assert "WHERE state = 'stuck'" in partial.create[0].ddl
+            assert all(advice.gain >= 0.01 for advice in result.create)
+            assert "4 executions of 3 statements" in " ".join(result.notes)
+            before = [explain(owner, text)["Total Cost"] for text in queries]
+            for advice in result.create:
+                owner.execute(advice.ddl.encode())
+            owner.execute("ANALYZE papers")
+            after = [explain(owner, text)["Total Cost"] for text in queries]
+            assert all(one < other / 5 for one, other in zip(after, before, strict=True))
+        finally:
+            owner.execute("DROP TABLE papers")
+
+
+def test_unused_indexes_are_named_only_where_the_counters_go_back_far_enough(
+    project: Path, dsn: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADVISER", dsn)
+    (project / "queries.sql").write_text(QUERIES)
+    with psycopg.connect(postgres.admin, autocommit=True) as owner:
+        owner.execute("CREATE TABLE stock (id int PRIMARY KEY, item int REFERENCES people, place int UNIQUE, color int)")
+        owner.execute("CREATE INDEX stock_item ON stock (item)")
+        owner.execute("CREATE INDEX stock_color ON stock (color)")
+        try:
+            request = IndexesRequest(workload="queries.sql", database="env:ADVISER", unused_days=1e-9)
+            found = ask(request)
+            assert [drop.index for drop in found.drop if "no query has used it" in drop.why and ".stock" in drop.index] == ["public.stock_color"]
+            told = ask(request.with_(unused_days=3.0))
+            assert not [drop for drop in told.drop if "no query has used it" in drop.why]
+            assert "unused indexes are not named" in " ".join(told.notes)
+        finally:
+            owner.execute("DROP TABLE stock")
