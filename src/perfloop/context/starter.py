@@ -39,6 +39,12 @@ environment = "staging"
 # min = 1
 # max = 50
 
+# Where experiments may put a tap before a dependency (the service restarts before and after), to count and delay its round trips.
+# [[target.taps]]
+# peer = "postgresql"
+# file = "config.toml"
+# key = "database.url"
+
 [changes]
 allow = "none"        # none, safe, ask
 """
