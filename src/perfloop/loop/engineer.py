@@ -65,7 +65,7 @@ def race(session: Session, proposals: Proposals, trials_max: int) -> Generator[E
 
 
 def check(session: Session) -> Generator[Event, None, RunResult]:
-    """Look only: baseline, evidence, diagnosis; the service gets load and nothing is changed."""
+    """Look only: baseline, evidence, diagnosis; the service gets load, and nothing is changed but what experiments that the configuration allows put in and undo."""
     try:
         yield from prepare.understand(session)
         yield from prepare.baseline(session)
