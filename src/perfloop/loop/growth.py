@@ -144,7 +144,7 @@ def _closed(session: Session, request: CapacityRequest) -> Generator[Event, None
     yield PhaseStarted(phase="sweep", detail=f"{', '.join(map(str, levels))} users at once, {LEVEL_ROUNDS} rounds", left_s=meter.left_s)
     for number in range(max(LEVEL_ROUNDS, request.rounds)):
         for users in levels if number % 2 == 0 else reversed(levels):
-            workload = meter.workload(1.0, LEVEL_S, 600 + number).with_(rate_per_s=0.0, users=users)
+            workload = meter.workload(1.0, LEVEL_S, 600 + number).with_(rate_per_s=0.0, users=users, slot_s=max(0.1, LEVEL_S / 4))
             window = yield from meter.sent(f"{users} users", workload)
             point = reach.point_of(window, number).with_(users=users, concurrency=float(users), rate_per_s=0.0)
             if point.error_rate > 0.05:

@@ -162,7 +162,7 @@ def point_of(window: Window, number: int) -> LoadPoint:
     """One window as a point of the curve, with Little's law checked on it."""
     total = merge_steps("total", window.steps)
     latency = Histogram.from_data(total.latency)
-    achieved = window.achieved_per_s if window.achieved_per_s is not None and window.rate_per_s else total.ok / max(window.duration_s, 1e-9)
+    achieved = window.achieved_per_s if window.achieved_per_s is not None and not window.users else within(window)
     mean = total.latency.sum_s / total.ok if total.ok else None
     checked = littles.check(window) if window.rate_per_s else None
     return LoadPoint(
@@ -179,6 +179,14 @@ def point_of(window: Window, number: int) -> LoadPoint:
         little_ok=checked.ok if checked else True,
         note=checked.note if checked else "",
     )
+
+
+def within(window: Window) -> float:
+    """Answers a second while users were there: those that still come after the end, one for each user, are no throughput."""
+    inside = [slot for slot in window.per_second if slot.elapsed_s <= window.duration_s + 0.05]
+    if not window.users or not inside:
+        return sum(step.ok for step in window.steps) / max(window.duration_s, 1e-9)
+    return sum(slot.ok for slot in inside) / inside[-1].elapsed_s
 
 
 def _nearest_end(found: Sequence[Demand]) -> float | None:

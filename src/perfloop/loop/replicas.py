@@ -102,7 +102,7 @@ def _round(session: Session, folder: Path, program: str, ports: list[int], numbe
     with ExitStack() as stack:
         _answers(session, stack, f"{program} -e {folder}/error.log -p {folder} -c {folder}/nginx.conf", folder, port)
         base = session.meter.workload(1.0, WINDOW_S, 700 + number)
-        workload = base.with_(base_url=f"http://127.0.0.1:{port}", rate_per_s=0.0, users=USERS_EACH * len(ports))
+        workload = base.with_(base_url=f"http://127.0.0.1:{port}", rate_per_s=0.0, users=USERS_EACH * len(ports), slot_s=max(0.1, WINDOW_S / 4))
         window = yield from session.meter.sent(f"{len(ports)} replicas", workload)
     point = point_of(window, number)
     if point.error_rate > 0.01:
