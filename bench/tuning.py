@@ -38,7 +38,7 @@ def configuration(ground: Ground) -> str:
     return (
         f'[target]\nurl = "{ground.url}"\nenvironment = "sandbox"\nhealth_path = "{ground.paths[0]}"\n{ground.extra}\n[changes]\nallow = "safe"\n'
         f'[[journeys]]\nname = "all"\npaths = [{paths}]\n'
-        f"[measure]\nrate_per_s = {ground.rate_per_s}\nwindow_s = 3\nwindows = 3\nwarmup_s = 2\npairs = 8\npairs_window_s = 3\nsettle_s = {ground.settle_s}\n"
+        f"[measure]\nrate_per_s = {ground.rate_per_s}\nwindow_s = 2\nwindows = 3\nwarmup_s = 2\npairs = 8\npairs_window_s = 2\nsettle_s = {ground.settle_s}\n"
         'throughput = false\nmetric = "mean_s"\n[limits]\ntime_max_s = 280\n'
     )
 

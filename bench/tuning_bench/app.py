@@ -84,8 +84,8 @@ def serve(answer: Callable[[int], str], port: int) -> None:
 
 
 def wsgi(environ: dict[str, object], start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Waits 30 ms for something behind it, as most handlers do."""
-    time.sleep(0.03)
+    """Waits 60 ms for something behind it, as most handlers do."""
+    time.sleep(0.06)
     start_response("200 OK", [("Content-Length", "5")])
     return [b"fine\n"]
 

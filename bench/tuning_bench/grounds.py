@@ -108,7 +108,7 @@ def nginx(folder: Path) -> Iterator[Ground]:
 
 @contextmanager
 def gunicorn(folder: Path) -> Iterator[Ground]:
-    """A handler that waits 30 ms; gunicorn as it starts without any option: one synchronous worker."""
+    """A handler that waits 60 ms; gunicorn as it starts without any option: one synchronous worker."""
     place = ROOT / ".bench" / "gunicorn"
     if not (place / "bin" / "gunicorn").exists():
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
@@ -116,7 +116,7 @@ def gunicorn(folder: Path) -> Iterator[Ground]:
     port = free_port()
     argv = [*CORE, str(place / "bin" / "gunicorn"), "-b", f"127.0.0.1:{port}", "--chdir", str(APP.parent), "app:wsgi"]
     with started("gunicorn", argv, port, folder):
-        yield Ground(f"http://127.0.0.1:{port}", 24, ("/",))
+        yield Ground(f"http://127.0.0.1:{port}", 12, ("/",))
 
 
 GROUNDS: dict[str, Callable[[Path], AbstractContextManager[Ground]]] = {"postgresql": postgresql, "redis": redis, "nginx": nginx, "gunicorn": gunicorn}

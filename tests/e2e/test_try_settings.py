@@ -56,20 +56,31 @@ def perfloop(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "perfloop", *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 
-def test_what_helps_is_kept_and_what_hurts_is_put_back(folder: Path) -> None:
-    worse = perfloop(folder, "try", "--set", "app.toml:delay_s=0.2", "--json")
+def test_several_race_a_harmful_one_is_ended_in_flight_and_the_winner_is_kept_until_it_is_taken_back(folder: Path) -> None:
+    values = ("0.03", "1.5", "0.002")
+    done = perfloop(folder, "try", "--set", ",".join(f"app.toml:delay_s={value}" for value in values), "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    by_value = {one["name"].rsplit(" ", 1)[-1]: one for one in answer["candidates"]}
+    assert {value: by_value[value]["decision"] for value in values} == {"0.03": "undone", "1.5": "undone", "0.002": "kept"}
+    assert "stopped in flight" in by_value["1.5"]["reason"]
+    assert by_value["0.002"]["verdict"]["ratio"]["high"] < 1
+    assert (folder / "app.toml").read_text() == SETTINGS.replace("0.05", "0.002")
+    assert "4 trials of 20" in answer["notes"]
+    log = json.loads(perfloop(folder, "log", "--json").stdout)["entries"]
+    begun = [entry for entry in log if entry["outcome"] == "in_progress"]
+    assert len(begun) * 2 == len(log)
+    assert {entry["outcome"] for entry in log} == {"in_progress", "success", "rolled_back"}
+    back = perfloop(folder, *by_value["0.002"]["commands"][0].split("#")[0].split()[1:])
+    assert back.returncode == 0, back.stderr
+    assert (folder / "app.toml").read_text() == SETTINGS
+
+
+def test_one_that_hurts_is_put_back(folder: Path) -> None:
+    worse = perfloop(folder, "try", "--set", "app.toml:delay_s=0.08", "--json")
     assert worse.returncode == 0, worse.stderr
     (candidate,) = json.loads(worse.stdout)["candidates"]
     assert candidate["decision"] == "undone"
-    assert (folder / "app.toml").read_text() == SETTINGS
-    better = perfloop(folder, "try", "--set", "app.toml:delay_s=0.002", "--json")
-    assert better.returncode == 0, better.stderr
-    (candidate,) = json.loads(better.stdout)["candidates"]
-    assert candidate["decision"] == "kept"
-    assert candidate["verdict"]["ratio"]["high"] < 1
-    assert (folder / "app.toml").read_text() == SETTINGS.replace("0.05", "0.002")
-    back = perfloop(folder, *candidate["commands"][0].split("#")[0].split()[1:])
-    assert back.returncode == 0, back.stderr
     assert (folder / "app.toml").read_text() == SETTINGS
 
 
