@@ -24,6 +24,7 @@ from perfloop.model.event import Event, PhaseStarted, Told
 from perfloop.model.result import Tried
 from perfloop.model.run import Window
 from perfloop.model.verdict import Decision
+from perfloop.stats.student import mean_sd
 from perfloop.validate import elimination
 from perfloop.validate.levels import level
 from perfloop.validate.question import Question
@@ -86,6 +87,8 @@ def _race(session: Session, racers: list[Racer]) -> Generator[Event, None, tuple
     guard = Guard(session.journal, session.audit, plugins.load("change kind"), tries.context_of(session), session.config)
     lost: dict[str, str] = {}
     alive = list(racers)
+    quiet = [log(found) for window in session.baseline if (found := level([window], question.step, question.metric))]
+    noise = mean_sd(tuple(quiet))[1] if len(quiet) > 1 else 0.0
     yield PhaseStarted(phase="race", detail=f"{len(alive)} candidates, by the {question.spoken}", left_s=session.meter.left_s)
     with guard.watched(session.meter.target.url):
         for block in range(BLOCKS_MAX):
@@ -93,7 +96,7 @@ def _race(session: Session, racers: list[Racer]) -> Generator[Event, None, tuple
                 break
             lost |= yield from _block(session, guard, alive, question, seed=measure.seed + 7000 + block)
             alive = [one for one in alive if one.change.id not in lost]
-            gone = elimination.out({one.change.id: one.logs for one in alive}, question.effect_min)
+            gone = elimination.out({one.change.id: one.logs for one in alive}, question.effect_min, noise)
             lost |= gone
             for one in alive:
                 if one.change.id in gone:

@@ -26,13 +26,16 @@ def leader(logs: Mapping[str, Sequence[float]]) -> str:
     return min(logs, key=lambda name: mean_sd(tuple(logs[name]))[0])
 
 
-def out(logs: Mapping[str, Sequence[float]], effect_min: float) -> dict[str, str]:
-    """Who goes after this block, and why. ``logs``: of each candidate still in the race its log ratios to the default, one a block."""
+def out(logs: Mapping[str, Sequence[float]], effect_min: float, noise: float = 0.0) -> dict[str, str]:
+    """Who goes after this block, and why. ``logs``: of each candidate still in the race its log ratios to the default, one a block.
+
+    ``noise``: the deviation of the logs of rounds without any candidate; one block throws out only what is worse by more than that explains.
+    """
     if not logs:
         return {}
     first = leader(logs)
     blocks = len(logs[first])
-    gone = {name: reason for name, values in logs.items() if (reason := _why(values, logs[first], name == first, effect_min))}
+    gone = {name: reason for name, values in logs.items() if (reason := _why(values, logs[first], name == first, effect_min, noise))}
     left = sorted((name for name in logs if name not in gone), key=lambda name: mean_sd(tuple(logs[name]))[0])
     if blocks % HALVE_EVERY == 0:
         for name in left[(len(left) + 1) // 2 :]:
@@ -40,11 +43,11 @@ def out(logs: Mapping[str, Sequence[float]], effect_min: float) -> dict[str, str
     return gone
 
 
-def _why(values: Sequence[float], best: Sequence[float], is_best: bool, effect_min: float) -> str:
+def _why(values: Sequence[float], best: Sequence[float], is_best: bool, effect_min: float, noise: float) -> str:
     mean = mean_sd(tuple(values))[0]
     if len(values) >= HOPELESS_FROM and mean > log(1 - effect_min):
         return f"no improvement of {effect_min:.0%}: {_said(values)} of the default"
-    if mean > log(WORSE_AT_ONCE):
+    if mean > max(log(WORSE_AT_ONCE), 2 * sqrt(2 / len(values)) * noise):
         return f"worse than the default: {_said(values)} of it"
     if is_best or len(values) < 2:
         return ""

@@ -15,7 +15,9 @@ def test_the_leader_is_the_lowest_and_never_goes_while_it_helps() -> None:
 
 
 def test_a_first_block_throws_out_only_what_is_clearly_worse() -> None:
-    assert set(out({"a": [log(0.9)], "b": [log(1.05)], "c": [log(1.5)]}, 0.05)) == {"c"}
+    logs = {"a": [log(0.9)], "b": [log(1.05)], "c": [log(1.5)]}
+    assert set(out(logs, 0.05)) == {"c"}
+    assert out(logs, 0.05, noise=0.2) == {}
 
 
 def test_after_three_blocks_what_helps_nobody_goes_even_alone() -> None:
