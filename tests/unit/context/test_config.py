@@ -93,7 +93,7 @@ def test_a_pyproject_of_something_else(tmp_path: Path) -> None:
         ("target = 5", "target is 5; it must be a table", "a table"),
         ("[target]\nenvironment = 'prodution'", "sandbox, staging or production", 'did you mean "production"'),
         ("[changes]\nallow = 'everything'", "changes.allow is", "write one of these"),
-        ("[[journeys]]\nmethod = 'GET'", "a journey needs either path, paths or steps", "correct"),
+        ("[[journeys]]\nmethod = 'GET'", "a journey needs either path, paths, sql, command or steps", "correct"),
         ("[[target.settings]]\nfile = 'b'\nkey = 'c'", "target.settings[1].id is missing", "add id"),
         ("[[target.settings]]\nid = 'Big Name'\nfile = 'b'\nkey = 'c'", 'target.settings[1].id is "Big Name"', "small letters"),
         ("[limits]\nundo_max_s = 900", "limits.undo_max_s is 900; it must be at most 300", "at most 300"),

@@ -89,7 +89,7 @@ def test_repeats_are_bounded() -> None:
 def test_what_is_asked_is_fixed_by_configuration(where: Environment, strict: bool) -> None:
     question = asked("GET /", MeasureConfig(pairs=9, effect_min=0.03), where)
     assert (question.metric, question.pairs_max, question.effect_min, question.non_inferiority) == ("p95_s", 9, 0.03, strict)
-    assert asked(None, MeasureConfig(), where).metric == "mean_s"
+    assert asked(None, MeasureConfig(), where).metric == "geomean_s"
     assert asked(None, MeasureConfig(metric="cpu_per_request"), where).metric == "cpu_per_request"
     assert asked(None, MeasureConfig(guards="harm"), where).non_inferiority is False
 
