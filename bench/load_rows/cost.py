@@ -14,7 +14,7 @@ from bench.load_rows.speed import SCRIPTS
 from bench.table import Row
 from perfloop.model.journey import Step, Workload
 
-RATE_PER_S, SHORT_S, LONG_S, ROUNDS, FLOOR_S = 5_000, 4, 16, 3, 5
+RATE_PER_S, SHORT_S, LONG_S, ROUNDS, FLOOR_S = 5_000, 4, 16, 2, 4
 LATE_RATE_PER_S, LATE_S, LATE_RUNS = 20_000, 8, 5
 GET = (Step(name="GET /", paths=("/",)),)
 MEMORY_MAX_BYTES = 2 * 2**30
