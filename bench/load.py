@@ -13,6 +13,7 @@ from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
+from bench.load_rows import page
 from bench.table import Row, finish
 
 #: part → module and function that gives its rows
@@ -39,6 +40,7 @@ def main(asked: list[str]) -> int:
             kept.write_text(json.dumps([asdict(row) for row in rows_of()]))
         if kept.exists():
             table += [Row(**row) for row in json.loads(kept.read_text())]
+    page.write(table)
     return finish("load", table)
 
 

@@ -96,9 +96,9 @@ def nginx(workers: int = 1) -> Iterator[None]:
 
 
 @contextmanager
-def running(command: list[str], spins: bool = False) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is ended with the block. One that spins gets no real-time priority: the kernel would take its core away for 50 ms in each second."""
-    process = subprocess.Popen([*([] if spins else first()), *command], stdout=subprocess.DEVNULL)
+def running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is ended with the block. It must sleep: from a real-time process that fills its core the kernel takes the core away for 50 ms in each second."""
+    process = subprocess.Popen([*first(), *command], stdout=subprocess.DEVNULL)
     _SERVERS.append(process.pid)
     try:
         yield process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import ssl
@@ -13,10 +14,11 @@ from perfloop.load.engines.asking import Function, Program
 from perfloop.load.engines.crowd import ClosedUsers, OpenUsers, World
 from perfloop.load.engines.declared import body_of, declared, varies
 from perfloop.load.engines.feeds import feeder, load_rows
+from perfloop.load.engines.inbox import AVAILABLE, Inbox
 from perfloop.load.engines.pool import OursError, Pool, Route
 from perfloop.load.engines.recorder import Column, Recorder
 from perfloop.load.engines.requests import Origin, Template, build_templates, parse_origin
-from perfloop.load.engines.room import owns, users_of
+from perfloop.load.engines.room import owns, rate_max_per_s, users_of
 from perfloop.load.engines.schedule import Curve, arrival_times, curve_times, make_curve, shard_arrivals, step_choices
 from perfloop.load.engines.scripts import load_script, programs_of
 from perfloop.load.engines.sending import Sending, Source
@@ -26,6 +28,7 @@ from perfloop.model.limits import is_store
 Plan = dict[str, Any]
 FunctionOf = Callable[[Plan], Function]
 _NUMPY_RATE_PER_S = 2_000  # from here on counting is done by arrays
+_PATIENT_FROM_PER_S = 1_000  # from here on arrivals wake us more often than looking for answers in between would
 
 
 def build(plan: Plan, recorder: Recorder) -> tuple[Sending, Source]:
@@ -35,7 +38,7 @@ def build(plan: Plan, recorder: Recorder) -> tuple[Sending, Source]:
         import numpy  # noqa: F401 -- now, and not in the middle of the load
     if not is_store(plan["base_url"]) and is_bare(plan):
         origin = parse_origin(plan["base_url"])
-        sending = _sending(plan, recorder, origin)
+        sending = _sending(plan, recorder, origin, _inbox(plan, origin))
         steps = [_bare_step(plan, step, origin, recorder) for step in plan["steps"]]
         weights = [step["weight"] for step in plan["steps"]]
         if plan["users"]:
@@ -106,7 +109,7 @@ def _bare_step(plan: Plan, step: Plan, origin: Origin, recorder: Recorder) -> tu
     return recorder.column(step["name"]), templates
 
 
-def _sending(plan: Plan, recorder: Recorder, origin: Origin) -> Sending:
+def _sending(plan: Plan, recorder: Recorder, origin: Origin, inbox: Inbox | None = None) -> Sending:
     timeouts = plan["timeouts"]
     route = route_of(plan, origin)
     return Sending(
@@ -118,6 +121,7 @@ def _sending(plan: Plan, recorder: Recorder, origin: Origin) -> Sending:
         first_byte_s=timeouts["first_byte_s"],
         connections_max=plan["connections_max"],
         error_rate_stop=plan["error_rate_stop"],
+        inbox=inbox,
     )
 
 
@@ -136,6 +140,13 @@ def _pool_type(plan: Plan, route: Route) -> type[Pool]:
         route.tls.set_alpn_protocols(["http/1.1"])
         return Pool
     return Http2Pool
+
+
+def _inbox(plan: Plan, origin: Origin) -> Inbox | None:
+    """Open load reads its answers itself, where the kernel stamps them and nothing stands between (TLS does); patiently where arrivals wake us often."""
+    if plan["users"] or origin.tls or plan["http_version"] == "2" or not AVAILABLE:
+        return None
+    return Inbox(asyncio.get_running_loop(), patient=rate_max_per_s(plan) / plan["shard"]["count"] >= _PATIENT_FROM_PER_S)
 
 
 def _curve(plan: Plan) -> Curve:

@@ -52,7 +52,7 @@ class OpenCall(Call):
     def answered(self, connection: Connection, head: Head, size: int, body_at: int) -> None:
         """A complete response came."""
         self.active = False
-        self.column.answered(self.intended_s, _monotonic(), head, size)
+        self.column.answered(self.intended_s, connection.read_at_s or _monotonic(), head, size)
         self._sending.in_flight -= 1
         self._sending.pool.give_back(connection, head.keep_alive)
 

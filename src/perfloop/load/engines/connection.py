@@ -23,7 +23,7 @@ _known = HEADS.get
 class Connection(asyncio.BufferedProtocol):
     """Writes the bytes of a call, reads its response, and hands it back. ``bound`` is a call that this connection is being opened for."""
 
-    __slots__ = ("_chunks", "_fresh", "_head", "_need", "_pool", "_reader", "_write", "bound", "call", "dead", "size_bytes", "transport", "used")
+    __slots__ = ("_chunks", "_fresh", "_head", "_need", "_pool", "_reader", "_write", "bound", "call", "dead", "read_at_s", "size_bytes", "transport", "used")
 
     def __init__(self, pool: Pool, bound: Call | None) -> None:
         self._pool, self.bound = pool, bound
@@ -33,6 +33,7 @@ class Connection(asyncio.BufferedProtocol):
         self.used = False
         self.dead = False
         self.size_bytes = 0  # of the response so far
+        self.read_at_s = 0.0  # when the kernel had what was read last; 0 where that is not known
         self._reader: ResponseReader | None = None
         self._head: Head | None = None
         self._need = 0  # bytes of the body still to come behind a plain head

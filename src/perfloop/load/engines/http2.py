@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from perfloop.errors import CannotMeasure
 from perfloop.load.engines.http2_connection import Fields, Http2Connection, Stream
+from perfloop.load.engines.inbox import Inbox
 from perfloop.load.engines.pool import Pool, Route
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def speaks_http2(route: Route) -> bool:
 class Http2Pool(Pool):
     """Connections with many requests each: the first with room is used, and another one is opened where all are full. With ``own`` each user has one."""
 
-    def __init__(self, route: Route, connections_max: int, own: bool, timeout_s: float, on_retry: Callable[[], None]) -> None:
-        super().__init__(route, connections_max, own, timeout_s, on_retry)
+    def __init__(self, route: Route, connections_max: int, own: bool, timeout_s: float, on_retry: Callable[[], None], inbox: Inbox | None = None) -> None:
+        super().__init__(route, connections_max, own, timeout_s, on_retry, inbox)
         self._scheme = "https" if route.tls else "http"
         self._requests: dict[bytes, tuple[Fields, bytes]] = {}
 

@@ -45,6 +45,8 @@ class Stream:
 
     __slots__ = ("_chunks", "bound", "call", "dead", "h2", "head", "number", "pending", "size_bytes")
 
+    read_at_s = 0.0  # the kernel's time stamps are of packets, and streams share them
+
     def __init__(self, h2: Http2Connection, call: Call, number: int, pending: bytes) -> None:
         self.h2, self.number, self.pending = h2, number, pending
         self.call: Call | None = call

@@ -13,6 +13,7 @@ from itertools import cycle
 
 from perfloop.load.engines.calls import Call
 from perfloop.load.engines.connection import Connection
+from perfloop.load.engines.inbox import Inbox
 
 CONNECTING_MAX = 256  # at once: more would only overflow the service's backlog
 #: What is missing on our side, never the service's fault: the window is worth nothing.
@@ -50,7 +51,7 @@ class Route:
 class Pool:
     """Shared connections (the most recent first, so that few stay warm), or with ``own`` one for each caller."""
 
-    def __init__(self, route: Route, connections_max: int, own: bool, timeout_s: float, on_retry: Callable[[], None]) -> None:
+    def __init__(self, route: Route, connections_max: int, own: bool, timeout_s: float, on_retry: Callable[[], None], inbox: Inbox | None = None) -> None:
         self._route, self._connections_max, self._own, self._timeout_s, self._on_retry = route, connections_max, own, timeout_s, on_retry
         self.connections: set[Connection] = set()
         self._idle: dict[Connection, None] = {}
@@ -58,6 +59,7 @@ class Pool:
         self._connects: set[asyncio.Task[None]] = set()
         self._sources = cycle(route.sources) if route.sources else None
         self._loop = asyncio.get_running_loop()
+        self._inbox = inbox
         self._closed = False
         self.broken: OursError | None = None
 
@@ -68,9 +70,11 @@ class Pool:
             if connection is not None and connection.transport is not None and not connection.dead and connection.call is None:
                 connection.send(call)
                 return
-        elif self._idle:
-            self._idle.popitem()[0].send(call)
-            return
+        while self._idle:
+            connection = self._idle.popitem()[0]
+            if not connection.dead:
+                connection.send(call)
+                return
         self._waiting[call] = None
         self.refill()
 
@@ -100,6 +104,11 @@ class Pool:
         """An idle connection was closed under a call: once more on a fresh one, as every client does (RFC 9112, 9.3.1)."""
         self._on_retry()
         self._connect(call)
+
+    @property
+    def connecting(self) -> bool:
+        """True while connections are being opened, which needs the event loop."""
+        return bool(self._connects)
 
     def refill(self) -> None:
         """Opens connections for who waits, within the bounds."""
@@ -160,9 +169,12 @@ class Pool:
             source = (next(self._sources), 0) if self._sources else None
             try:
                 async with asyncio.timeout(max(0.0, until_s - time.monotonic())):
-                    await self._loop.create_connection(
-                        lambda made=connection: made, host, port, ssl=route.tls, server_hostname=route.server_name or None, local_addr=source
-                    )
+                    if self._inbox is not None:
+                        await self._inbox.connect(connection, host, port, source)
+                    else:
+                        await self._loop.create_connection(
+                            lambda made=connection: made, host, port, ssl=route.tls, server_hostname=route.server_name or None, local_addr=source
+                        )
             except TimeoutError:
                 error, detail = "timeout_connect" if route.connect_s else "connect", f"no connection within {patience_s:g} s"
             except OSError as failure:

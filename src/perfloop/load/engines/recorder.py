@@ -5,6 +5,7 @@ The load only appends to lists; they become counts in batches, by numpy where th
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,10 +22,9 @@ _NUMPY_FROM = 400  # values from which an array is faster than a loop
 
 def bucket_counts(values: Sequence[float]) -> dict[int, int]:
     """How many of these durations fall into each bucket of the histogram."""
-    if len(values) < _NUMPY_FROM:
+    np = _arrays(values)
+    if np is None:
         return Counter(map(bucket_of, values))
-    import numpy as np
-
     from perfloop.stats.histogram import _OFFSET, _PER_LOG, MIN_S
 
     places = (np.log(np.maximum(np.asarray(values), MIN_S)) * _PER_LOG + _OFFSET).astype(np.int64)
@@ -34,12 +34,16 @@ def bucket_counts(values: Sequence[float]) -> dict[int, int]:
 
 def bin_counts(values: Sequence[float], start_s: float, bin_s: float) -> dict[int, int]:
     """How many of these times fall into each bin from the start."""
-    if len(values) < _NUMPY_FROM:
+    np = _arrays(values)
+    if np is None:
         return Counter([min(int((value - start_s) / bin_s), BINS_MAX) for value in values])
-    import numpy as np
-
     counts = np.bincount(np.clip(((np.asarray(values) - start_s) / bin_s).astype(np.int64), 0, BINS_MAX))
     return {int(i): int(counts[i]) for i in np.flatnonzero(counts)}
+
+
+def _arrays(values: Sequence[float]) -> Any:
+    """numpy, where it is worth it and was loaded before the load began: to load it in the middle, when a stalled service answers all at once, takes 100 ms."""
+    return sys.modules.get("numpy") if len(values) >= _NUMPY_FROM else None
 
 
 def add(into: dict[Any, int], counts: dict[Any, int]) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from perfloop.load.engines.calls import Call
+from perfloop.load.engines.inbox import LOOK_S, Inbox
 from perfloop.load.engines.pool import OursError, Pool, Route
 from perfloop.load.engines.recorder import Recorder
-from perfloop.load.engines.timer import Clock
+from perfloop.load.engines.timer import NEVER_S, Clock
 
 STOP_AFTER = 50  # requests before the share of errors may end the window
 SCAN_MIN_S, SCAN_SHARE = 0.02, 0.05  # a timeout is noticed within the larger of these, the second of itself
@@ -74,12 +75,16 @@ class Sending:
         connections_max: int,
         error_rate_stop: float,
         pool: type[Pool] = Pool,
+        inbox: Inbox | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.recorder, self.own, self.timeout_s, self.first_byte_s = recorder, own, timeout_s, first_byte_s
         self._error_rate_stop = error_rate_stop
         self.clock = Clock(loop)
-        self.pool = pool(route, connections_max, own, timeout_s, self._retried)
+        self.inbox = inbox
+        self.pool = pool(route, connections_max, own, timeout_s, self._retried, inbox)
+        if inbox is not None and inbox.patient:
+            self.clock.look = self._look
         self.source: Source = Nobody()
         self.on = True  # requests may start
         self.in_flight = 0
@@ -132,6 +137,8 @@ class Sending:
         self.clock.close()
         self.source.close()
         self.pool.close()
+        if self.inbox is not None:
+            self.inbox.close()
 
     def expire(self, calls: Iterable[Call], now_s: float) -> None:
         """Ends those of the calls that are over their time."""
@@ -153,6 +160,16 @@ class Sending:
         if self.first_byte_s is None or connection is None or connection.call is not call or connection.size_bytes:
             return ""
         return "timeout_first_byte" if now_s - max(call.sent_s, call.intended_s) >= self.first_byte_s else ""
+
+    def _look(self) -> tuple[float, bool]:
+        """Reads answers between arrivals: when next at the latest, and whether nobody needs the event loop."""
+        inbox = self.inbox
+        assert inbox is not None
+        inbox.read()
+        if not inbox.patient:
+            self.clock.look = None
+            return NEVER_S, False
+        return (LOOK_S if self.in_flight else NEVER_S), not (inbox.untold or self.pool.connecting)
 
     def _retried(self) -> None:
         self.recorder.retries += 1

@@ -68,6 +68,8 @@ class OpenArrivals:
         self._turns[choice] = turn + 1
         template = templates[turn % len(templates)]
         call = OpenCall(sending, column, template, due_s)
+        if not template.idempotent and sending.inbox is not None:
+            sending.inbox.read()  # a connection that was closed meanwhile would cost this request, which cannot be sent twice
         column.sent += 1
         column.bytes_out += len(template.payload)
         sending.recorder.arrivals.append(due_s)
