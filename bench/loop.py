@@ -46,10 +46,10 @@ def demo_rows() -> list[Row]:
 
 
 def _proof(rule: str, tried: dict[str, Any] | None, factor: float) -> Row:
-    name = f"{rule}: p95 of its endpoint, before / after"
     if not tried:
-        return Row(name, None, "x", f">= {factor:g}, interval excludes 1", False, why="it was not kept")
+        return Row(f"{rule}: before / after", None, "x", f">= {factor:g}, interval excludes 1", False, why="it was not kept")
     ratio = tried["verdict"]["ratio"]
+    name = f"{rule}: {tried['verdict']['metric']}, before / after"
     value = 1 / ratio["value"]
     return Row(
         name,
