@@ -139,6 +139,11 @@ def test_a_setting_of_the_server_is_refused(lab: Lab) -> None:
         lab.plan(postgres_database_setting, name="shared_buffers", value="64MB")
 
 
+def test_a_setting_of_another_database_is_refused(lab: Lab) -> None:
+    with pytest.raises(ChangeRefused, match="about database other"):
+        lab.plan(postgres_database_setting, name="random_page_cost", value="1.7", database="other")
+
+
 def test_options_of_a_table(lab: Lab) -> None:
     lab.owner.execute("alter table item set (autovacuum_vacuum_scale_factor = 0.3)")
     options = {"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_analyze_scale_factor": "0.01"}

@@ -26,7 +26,7 @@ _DATABASE = (
 
 
 def plan(proposal: Proposal, context: ChangeContext) -> Change:
-    """Params: ``name``, ``value``, ``dsn_ref``."""
+    """Params: ``name``, ``value``, ``dsn_ref``; ``database``, where a statement names one."""
     reference, given = reference_of(proposal, context), proposal.params
     name, value = str(given["name"]), str(given["value"])
     with connected(reference, context, "plan") as connection:
@@ -39,6 +39,12 @@ def plan(proposal: Proposal, context: ChangeContext) -> Change:
         if live == value:
             raise ChangeRefused(f"{name} is {value} already", why="pg_settings says so", fix="look again: perfloop query")
         database = connection.info.dbname
+        if given.get("database", database) != database:
+            raise ChangeRefused(
+                f"the statement is about database {given['database']}, the connection about {database}",
+                why="only the connected database is measured",
+                fix=f"name {database}, or connect to {given['database']}",
+            )
         make, back = _statement(connection, name, value, database), _statement(connection, name, old, database)
     params = {"dsn_ref": reference, "name": name, "new": value, "old": old, "database": database, "make": make, "back": back, "toggles": True}
     params |= {"command": f"{make};", "rollback_command": f"{back};"}

@@ -18,6 +18,8 @@ from perfloop.stats.trend import Trend, trend
 WARM_UP_SHARE = 0.2
 BLOCKS = 24
 BLOCKS_MIN = 8
+#: an interval so many times as wide as what matters or was seen says nothing: it is not told as a figure
+UNTOLD_TIMES = 100
 #: growth over the judged time that is worth naming, as a share of the level, and absolute
 WORTH_SHARE = {"memory_bytes": 0.01, "threads": 0.05, "files": 0.05, "connections": 0.05, "latency": 0.10}
 WORTH_MIN = {"memory_bytes": 1 * 2**20, "threads": 3, "files": 8, "connections": 8, "latency": 0.001}
@@ -98,7 +100,9 @@ def _drift(name: str, points: Sequence[tuple[float, float]]) -> Measure | None:
         settled = not second.grows and second.slope < 0.25 * whole.slope
         if settled:
             return Measure(name=label, value=estimate, bound=bound, ok=True, note="it grew at first and has settled")
-    return Measure(name=label, value=estimate, bound=bound, ok=None, note=f"{label}: growth of up to {_amount(name, max(0.0, min(hidden, 1e15)))} is possible")
+    if not hidden < UNTOLD_TIMES * max(worth, abs(grew)):
+        return Measure(name=label, value=estimate, bound=bound, ok=None, note=f"{label}: the soak is too short for an interval")
+    return Measure(name=label, value=estimate, bound=bound, ok=None, note=f"{label}: growth of up to {_amount(name, max(0.0, hidden))} is possible")
 
 
 def _half_grows(first: Trend, second: Trend, whole: Trend) -> bool:
