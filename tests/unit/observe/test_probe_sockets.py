@@ -37,12 +37,13 @@ def test_requests_before_the_window_are_not_counted(service):
 def test_a_connection_that_closes_in_the_window_keeps_its_count(service):
     observer = Observer(service.target, Access(pids=(service.pid,)), ("sockets",)).start()
     assert observer.wait_ready()
-    for _ in range(3):  # each its own thread of the service, so its own connection to the peer, closed with the thread
-        service.get("/peer")
-    service.get("/sleep", "/sleep")
+    # Each its own thread of the service, so its own connection to the peer, closed with the thread. It sleeps before it closes: what happens
+    # after the last sample of a connection that closes is not seen.
+    for _ in range(3):
+        service.get("/peer", "/sleep")
     parts = observer.stop()
     assert parts.sockets is not None
     (peer,) = parts.sockets.peers
     assert peer.connections == 3
-    assert 12 <= peer.round_trips <= 15
+    assert peer.round_trips == 15
     assert parts.sockets.samples > 3
